@@ -1,0 +1,1 @@
+"""Raw video to shard, and shard to clip."""

@@ -1,0 +1,1 @@
+"""Doors to the outside: object storage, MLflow, logging, errors."""

@@ -1,0 +1,133 @@
+"""Settings of training, of evaluation, of where jobs run, and of what is recorded."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
+
+
+class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
+    """AdamW and its schedule over optimizer steps (protocols 1.1)."""
+
+    base_lr: PositiveFloat = 1.5e-4
+    """Learning rate per 256 clips; the peak is ``base_lr * global_batch_clips / 256``."""
+    min_lr: float = Field(default=1e-5, ge=0)
+    """End of the cosine, per 256 clips like ``base_lr``."""
+    warmup_epochs: float = Field(default=40, ge=0)
+    """Linear warm-up from 0."""
+    schedule_epochs: PositiveFloat | None = None
+    """Length of the cosine when it is longer than the run; the run's ``epochs`` when absent."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: PositiveFloat = 1e-8
+    weight_decay: float = Field(default=0.05, ge=0)
+    gradient_clip_norm: PositiveFloat | None = None
+
+
+class TrainConfig(BaseModel, frozen=True, extra="forbid"):
+    """Pre-training: on what, how long, how often committed."""
+
+    dataset: str
+    split: str = "train"
+    epochs: PositiveInt = 800
+    global_batch_clips: PositiveInt = 512
+    micro_batch_clips: PositiveInt = 32
+    """Clips per process and forward pass; the rest of its share is accumulated."""
+    clip: ClipConfig = ClipConfig()
+    loader: LoaderConfig = LoaderConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    zero_stage: Literal[1] = 1
+    precision: Literal["fp32", "bf16_autocast"] = "bf16_autocast"
+    commit_every_steps: PositiveInt = 1000
+    """The first (step 0, untrained) and the last step are always committed."""
+    log_every_steps: PositiveInt = 10
+    keep_optimizer_commits: PositiveInt = 2
+    """Commits that keep their optimizer state; weights of every commit stay."""
+
+
+class CellConfig(BaseModel, frozen=True, extra="forbid"):
+    """One benchmark on one dataset, over the commits of a run."""
+
+    benchmark: Literal["knn", "linear", "uvos"]
+    dataset: str
+    train_split: str = "train"
+    """Where labelled examples come from (k-NN bank, probe training)."""
+    test_split: str = "val"
+    every: PositiveInt = 1
+    """Take each n-th commit; the first and the last always."""
+    seeds: tuple[NonNegativeInt, ...] = (0,)
+    settings: dict[str, int | float | str | bool] = {}
+    """Overrides of the benchmark's own defaults, checked by the benchmark."""
+
+
+class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):
+    """A small encoder of the same shape trained with labels: shows that the task can be learned."""
+
+    dataset: str
+    split: str = "train"
+    steps: PositiveInt = 300
+    batch_clips: PositiveInt = 32
+    peak_lr: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which benchmarks follow each commit."""
+
+    cells: tuple[CellConfig, ...] = ()
+    view: ViewConfig = ViewConfig()
+    pooling: Literal["mean", "slices", "slices_grid2"] = "mean"
+    """How tokens become one vector: ``mean`` over all tokens; ``slices``: mean per time slice,
+    concatenated; ``slices_grid2``: the same per quarter of the frame."""
+    batch_clips: PositiveInt = 32
+    supervised: SupervisedConfig | None = None
+    pictures: bool = True
+    """One picture per commit: input, mask, assigned prototypes."""
+    retries: NonNegativeInt = 2
+    deadline_min: PositiveFloat = 120
+
+
+class ShardLaunchConfig(BaseModel, frozen=True, extra="forbid"):
+    """Resources of the shard stage."""
+
+    workers: PositiveInt = 2
+    """Processes on one machine."""
+
+
+class TrainLaunchConfig(BaseModel, frozen=True, extra="forbid"):
+    """Resources of training. One process per GPU where CUDA is found, else on CPU cores."""
+
+    nodes: PositiveInt = 1
+    gpus_per_node: PositiveInt = 1
+    cpu_processes: PositiveInt = 2
+    """Processes per node on a machine without CUDA."""
+    cpus_per_process: PositiveInt = 1
+    timeout_min: PositiveInt = 1440
+
+
+class EvaluateLaunchConfig(BaseModel, frozen=True, extra="forbid"):
+    """Resources of the evaluation grid on one machine."""
+
+    cpus: PositiveInt = 2
+    """Processor slots that Ray hands out."""
+    cpus_per_task: PositiveInt = 1
+    gpus_per_task: float = Field(default=0.0, ge=0)
+
+
+class LaunchConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where jobs run: submitit's executors."""
+
+    cluster: Literal["local", "slurm", "debug"] = "local"
+    partition: str | None = None
+    account: str | None = None
+    shard: ShardLaunchConfig = ShardLaunchConfig()
+    train: TrainLaunchConfig = TrainLaunchConfig()
+    evaluate: EvaluateLaunchConfig = EvaluateLaunchConfig()
+
+
+class TrackConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where MLflow keeps the run."""
+
+    experiment: str = "sigma"
+    tracking_uri: str | None = None
+    """An http server or a sqlite file; when absent, sqlite in a local ``root_uri``."""

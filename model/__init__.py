@@ -1,0 +1,1 @@
+"""SIGMA, the network and its objective, in plain PyTorch."""

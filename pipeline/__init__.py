@@ -1,0 +1,1 @@
+"""What the user runs: command line, configuration, stages and recipes."""
