@@ -3,7 +3,7 @@
 Facts: ``protocols.md`` sections 1.1 to 1.3 (scripts and weights of the ECCV 2024 release).
 """
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -17,7 +17,7 @@ class TransformerConfig(BaseModel, frozen=True, extra="forbid"):
     mlp_ratio: PositiveFloat = 4.0
 
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
+    def _check_heads(self) -> "TransformerConfig":
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}"
@@ -41,7 +41,7 @@ class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     """Only with ``dino``: local file with the teacher's weights; nothing is downloaded."""
 
     @model_validator(mode="after")
-    def _check_teacher(self) -> Self:
+    def _check_teacher(self) -> "TargetConfig":
         if (self.kind == "dino") != (self.teacher is not None):
             raise ValueError("teacher is set when, and only when, kind is 'dino'")
         return self
@@ -80,7 +80,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     sinkhorn: SinkhornConfig = SinkhornConfig()
 
     @model_validator(mode="after")
-    def _check_agreement(self) -> Self:
+    def _check_agreement(self) -> "ModelConfig":
         for whole, part in (
             ("frame_size_px", "patch_size_px"),
             ("num_frames", "tubelet_frames"),

@@ -1,0 +1,151 @@
+"""SIGMA: clips in, loss and named numbers out.
+
+Two branches describe the hidden tubelets of a clip: the target branch, which sees them, and the
+prediction branch, which sees the visible ones. Features of both are assigned to learned
+prototypes, all prototypes equally often, and each branch is trained to predict the other's
+assignment. (Salehi et al., "SIGMA: Sinkhorn-Guided Masked Video Modeling", ECCV 2024.)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.decoder import Decoder
+from sigma_pipeline.model.encoder import Encoder
+from sigma_pipeline.model.health import assignment_health
+from sigma_pipeline.model.loss import assignment_loss, cosine_scores, normalize_prototypes
+from sigma_pipeline.model.masking import split_tokens
+from sigma_pipeline.model.patches import cut_tubelets
+from sigma_pipeline.model.sinkhorn import Assignment, assignments
+from sigma_pipeline.model.targets import MlpTarget, PixelTarget, build_target
+
+AssignFunction = Callable[[Tensor, Tensor], tuple[Assignment, Assignment]]
+"""From the scores of the target and of the prediction branch to their assignments."""
+
+
+class SigmaOutput(NamedTuple):
+    """Result of one micro-batch; a plain tuple to those who walk through outputs for tensors."""
+
+    loss: Tensor
+    """Scalar with gradient."""
+    numbers: dict[str, Tensor]
+    """Detached scalars: terms of the loss, and the health of the assignments."""
+
+
+class Sigma(nn.Module):
+    """Encoder, decoder, target branch and prototypes, named as in the published checkpoints.
+
+    Raises:
+        ValueError: ``config.target`` names a frozen teacher.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = build_target(config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, self.head.out_dim)
+        dim = config.decoder.embed_dim
+        self.encoder_to_decoder = nn.Linear(config.encoder.embed_dim, dim, bias=False)
+        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
+        if config.objective == "sigma":
+            drawn = torch.randn(config.prototypes, self.head.out_dim)
+            self.prototypes = nn.Parameter(normalize_prototypes(drawn))
+
+    @property
+    def target(self) -> MlpTarget | PixelTarget:
+        """The target branch; its parameters are called ``head`` in the published checkpoints."""
+        return self.head
+
+    def forward(
+        self,
+        clip: UInt8[Tensor, "batch channels frames height width"],
+        mask: Bool[Tensor, "batch patches"],
+        assign: AssignFunction | None = None,
+    ) -> SigmaOutput:
+        """Loss of one micro-batch.
+
+        Args:
+            clip: RGB in [0, 255].
+            mask: True: hidden, in every slice of the clip.
+            assign: gets the detached scores of both branches, [hidden tokens of the micro-batch,
+                prototypes], and returns both assignments; by default each branch is balanced over
+                this micro-batch alone. Not used by the ``l2`` objective.
+        """
+        target, prediction = self._features(clip, mask)
+        if self.config.objective == "l2":
+            loss = F.mse_loss(prediction.to(target.dtype), target)
+            return SigmaOutput(loss, {"loss_prediction": loss.detach()})
+
+        target_scores = cosine_scores(target, self.prototypes)
+        # Prototypes are the target branch's: through the decoder they would drift to be easy.
+        prediction_scores = cosine_scores(prediction, self.prototypes.detach())
+        targets = (assign or self._assign_alone)(target_scores.detach(), prediction_scores.detach())
+        return self._symmetric_loss((target_scores, prediction_scores), targets)
+
+    @torch.no_grad()
+    def scores(
+        self,
+        clip: UInt8[Tensor, "batch channels frames height width"],
+        mask: Bool[Tensor, "batch patches"],
+    ) -> tuple[Float[Tensor, "tokens prototypes"], Float[Tensor, "tokens prototypes"]]:
+        """Cosine scores of the target and of the prediction branch, as ``assign`` gets them.
+
+        Lets a batch that is trained in micro-batches be assigned as a whole before.
+
+        Raises:
+            ValueError: the objective has no prototypes.
+        """
+        if self.config.objective != "sigma":
+            raise ValueError(f"objective={self.config.objective} has no prototypes to score")
+        target, prediction = self._features(clip, mask)
+        return cosine_scores(target, self.prototypes), cosine_scores(prediction, self.prototypes)
+
+    def _features(
+        self, clip: Tensor, mask: Tensor
+    ) -> tuple[Float[Tensor, "tokens out_dim"], Float[Tensor, "tokens out_dim"]]:
+        """Features of the hidden tokens of all clips: target branch, prediction branch."""
+        visible, hidden = (index.to(clip.device) for index in split_tokens(self.config, mask))
+        tubelets = cut_tubelets(clip, self.config.tubelet_frames, self.config.patch_size_px)
+        seen = self.encoder_to_decoder(self.encoder(tubelets, visible))
+        prediction = self.decoder(seen, self.mask_token, visible, hidden)
+        return self.head(tubelets, hidden).flatten(0, 1), prediction.flatten(0, 1)
+
+    def _assign_alone(self, target: Tensor, prediction: Tensor) -> tuple[Assignment, Assignment]:
+        return assignments(target, self.config), assignments(prediction, self.config)
+
+    def _symmetric_loss(
+        self, scores: tuple[Tensor, Tensor], targets: tuple[Assignment, Assignment]
+    ) -> SigmaOutput:
+        """Cross-entropy of each branch's scores with the other branch's assignments."""
+        loss_target = assignment_loss(scores[0], targets[1], self.config.temperature)
+        loss_prediction = assignment_loss(scores[1], targets[0], self.config.temperature)
+        numbers = {
+            "loss_target": loss_target.detach(),
+            "loss_prediction": loss_prediction.detach(),
+            **assignment_health(*targets, num_prototypes=self.config.prototypes),
+        }
+        return SigmaOutput(loss_target + loss_prediction, numbers)
+
+
+def build_sigma(config: ModelConfig, seed: int) -> Sigma:
+    """Untrained model on the CPU, a pure function of its arguments.
+
+    The global random state is neither read nor changed.
+
+    Raises:
+        ValueError: ``config.target`` names a frozen teacher.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return Sigma(config)
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Trained numbers of a module; tables of positions are not among them."""
+    return sum(parameter.numel() for parameter in module.parameters())
