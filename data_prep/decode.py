@@ -258,7 +258,7 @@ def _first_video(container: InputContainer) -> VideoStream:
                 raise Rejected("unreadable", "there is no decoder for its codec")
             return stream
     kinds = " and ".join(sorted({stream.type for stream in container.streams}))
-    raise Rejected("no_video_stream", f"holds {kinds or 'nothing'} only")
+    raise Rejected("no_video_stream", f"holds {kinds} only" if kinds else "holds no stream at all")
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:

@@ -187,6 +187,7 @@ def _decode(line: bytes, uri: str) -> dict[str, Any]:
     try:
         entry: dict[str, Any] = json.loads(line)
         if entry["kind"] == "metrics":
+            entry["step"] = int(entry["step"])
             entry["values"] = {name: float(value) for name, value in entry["values"].items()}
     except (ValueError, TypeError, KeyError):
         log.warning("A line of %s cannot be read and is skipped: %.80r", uri, line)

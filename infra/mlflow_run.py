@@ -156,7 +156,7 @@ class RunWriter:
             self._client.log_batch(self._run_id, metrics=batch)
         for entry in entries:
             if entry.kind == "dataset":
-                self._send_dataset(**entry.fields)
+                self._send_dataset(entry)
             elif entry.kind == "picture":
                 self._send_picture(entry)
         newest = {e.fields["name"]: e.fields["key"] for e in entries if e.kind == "artifact"}
@@ -213,15 +213,16 @@ class RunWriter:
             self._steps[name] = {metric.step for metric in history}
         return self._steps[name]
 
-    def _send_dataset(self, name: str, split: str, version: str, root_hash: str, uri: str) -> None:
+    def _send_dataset(self, entry: Entry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        full_name, digest = f"{name}/{split}", root_hash[:36]  # MLflow's limit
+        split, uri, root_hash = (entry.fields[field] for field in ("split", "uri", "root_hash"))
+        full_name, digest = f"{entry.fields['name']}/{split}", root_hash[:36]  # MLflow's limit
         if (full_name, digest) in self._datasets:
             return
         source_type = "s3" if uri.startswith("s3://") else "local"
-        source = json.dumps({"uri": uri, "version": version, "root_hash": root_hash})
-        dataset = Dataset(full_name, digest, source_type, source)
+        source = {"uri": uri, "version": entry.fields["version"], "root_hash": root_hash}
+        dataset = Dataset(full_name, digest, source_type, json.dumps(source))
         tags = [InputTag("mlflow.data.context", split)]
         self._client.log_inputs(self._run_id, datasets=[DatasetInput(dataset, tags)])
         self._datasets.add((full_name, digest))
@@ -229,7 +230,8 @@ class RunWriter:
     def _send_picture(self, entry: Entry) -> None:
         from PIL import Image, UnidentifiedImageError
 
-        name, step, key = (entry.fields[field] for field in ("name", "step", "key"))
+        step, key = entry.fields["step"], entry.fields["key"]
+        name = _valid_name(entry.fields["name"]).replace(":", "_")
         # MLflow writes the small copy last; asked each time, as another process may send too.
         start, end = f"images/{name.replace('/', '~')}+step+{step}+", "+compressed.webp"
         files = self._client.list_artifacts(self._run_id, "images")
@@ -267,4 +269,5 @@ def _named(values: dict[str, str]) -> dict[str, str]:
 
 def _valid_name(name: str) -> str:
     """The name with what MLflow refuses replaced: one bad name would hold up all numbers."""
-    return _NOT_IN_NAMES.sub("_", name)[:_NAME_CHARACTERS]
+    parts = _NOT_IN_NAMES.sub("_", name)[:_NAME_CHARACTERS].split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "_"

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -227,14 +227,12 @@ def _write_beside(path: Path, fill: Callable[[BinaryIO], object]) -> Path:
     """A finished, synced file under a hidden name in the folder of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with ExitStack() as undo, temporary.open("xb") as file:
+        undo.callback(temporary.unlink)
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
+        undo.pop_all()
     return temporary
 
 

@@ -145,7 +145,9 @@ class Tracker:
         try:
             self._copy(patience_s)
         except _BusyError as error:
-            log.debug("%s", error)
+            # In the background the other one may go first; at the end somebody has to know.
+            log.log(logging.WARNING if patience_s else logging.DEBUG, "%s", error)
+            return not patience_s
         except (PipelineError, OSError) as error:
             if not self._is_failing:
                 log.warning("%s; what is missing stays in the journal and is sent later", error)

@@ -135,7 +135,9 @@ def test_a_half_written_last_line_is_left_for_the_next_reading(
     assert _steps(second) == [1]
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\xff\n", b"5\n", b'{"kind":"metrics"}\n', b"\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\xff\n", b"5\n", b'{"kind":"metrics","values":{}}\n', b"\n"]
+)
 def test_a_damaged_line_is_skipped_with_a_warning(
     local_storage: LocalStorage, caplog: pytest.LogCaptureFixture, garbage: bytes
 ) -> None:

@@ -39,3 +39,12 @@ def test_shares_count_prototypes_that_nobody_chose() -> None:
 
 def test_a_single_prototype_is_used_evenly() -> None:
     assert assignment_health(COLLAPSED, COLLAPSED, 1)["usage_entropy_target"] == 1
+
+
+def test_a_prototype_that_is_no_tokens_first_choice_is_not_used() -> None:
+    shares = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]])
+
+    numbers = assignment_health(shares, shares, 3)
+
+    torch.testing.assert_close(numbers["prototypes_used_fraction_target"], torch.tensor(2 / 3))
+    assert numbers["usage_entropy_target"] > 0.99

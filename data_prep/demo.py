@@ -1,0 +1,144 @@
+"""The demo set as a folder of videos, as if somebody had recorded it: what ``demo://`` stands for.
+
+    <folder>/<split>/<motion>/<clip>.mp4
+    <folder>/<split>/<motion>/<clip>.json           motion, repetitions, objects
+    <folder>/<split>/<motion>/<clip>.masks/<frame>.png   palette images: 0 background, 1..n objects
+
+Each clip depends only on (seed, split, number of the clip, frames, size): a longer set begins with
+the clips of a shorter one, and workers may render in any order.
+"""
+
+import colorsys
+import json
+import logging
+import os
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sigma_pipeline.data_prep.config import RenderedConfig
+from sigma_pipeline.data_prep.demo_motions import MOTIONS
+from sigma_pipeline.data_prep.demo_scene import Clip, render_clip
+from sigma_pipeline.data_prep.encode import write_video
+from sigma_pipeline.infra.identity import fingerprint
+
+log = logging.getLogger(__name__)
+
+RENDERER_VERSION = 1
+"""Raised when the same settings render other pictures."""
+FPS = 12.0
+CRF = 12
+"""Textures of a few pixels survive it; about 1 kB a frame at 48 pixels."""
+GOP_FRAMES = 12
+SPLITS = ("train", "val")
+"""Their places are part of each clip's key: append only."""
+_COMPLETE = "complete.json"
+_CLIPS_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One clip of the set: what to draw, and where to write it."""
+
+    folder: Path
+    seed: int
+    split: str
+    number: int
+    num_frames: int
+    size_px: int
+
+
+def demo_folder(config: RenderedConfig, scratch_dir: Path) -> Path:
+    """The folder in which the set of these settings is, or would be, rendered."""
+    settings = {**config.model_dump(mode="json"), "renderer": RENDERER_VERSION}
+    return scratch_dir / "demo" / fingerprint(settings)
+
+
+def render(config: RenderedConfig, folder: Path, workers: int | None = None) -> None:
+    """Render the set into ``folder``; nothing happens when it is complete there already.
+
+    The set is rendered beside ``folder`` and renamed, so a folder of that name is always whole.
+    Of two processes that render at once, the second adopts the first one's.
+
+    Args:
+        config: how many clips, how long, how large.
+        folder: where the set appears; see `demo_folder`.
+        workers: processes; as many as the machine has cores when absent.
+    """
+    if (folder / _COMPLETE).is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        places = _plan(config, unfinished)
+        log.info("Rendering %d demo clips into %s", len(places), folder)
+        _render_all(places, workers or os.cpu_count() or 1)
+        (unfinished / _COMPLETE).write_text(config.model_dump_json() + "\n")
+        _publish(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:  # not empty: another process was first
+        if not (folder / _COMPLETE).is_file():
+            raise
+
+
+def _plan(config: RenderedConfig, folder: Path) -> list[_Place]:
+    counts = {"train": config.train_clips, "val": config.val_clips}
+    for split in SPLITS:
+        for motion in MOTIONS:
+            (folder / split / motion.name).mkdir(parents=True)
+    return [
+        _Place(folder, config.seed, split, number, config.frames, config.size_px)
+        for split in SPLITS
+        for number in range(counts[split])
+    ]
+
+
+def _render_all(places: list[_Place], workers: int) -> None:
+    """Spawned workers: forking is unsafe where the caller already runs threads."""
+    if workers == 1:
+        for place in places:
+            _write_clip(place)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for _ in pool.map(_write_clip, places, chunksize=_CLIPS_PER_TASK):
+            pass
+
+
+def _write_clip(place: _Place) -> None:
+    motion = MOTIONS[place.number % len(MOTIONS)]
+    key = [place.seed, SPLITS.index(place.split) << 32 | place.number]
+    draws = np.random.Generator(np.random.Philox(key=key))
+    clip = render_clip(motion, draws, place.num_frames, place.size_px)
+    stem = place.folder / place.split / motion.name / f"{motion.name}-{place.number:05d}"
+    write_video(stem.with_suffix(".mp4"), clip.frames, FPS, CRF, GOP_FRAMES)
+    facts = {"motion": motion.name, "objects": clip.num_objects, "repetitions": clip.repetitions}
+    stem.with_suffix(".json").write_text(json.dumps(facts, sort_keys=True) + "\n")
+    _write_masks(stem.with_suffix(".masks"), clip)
+
+
+def _write_masks(folder: Path, clip: Clip) -> None:
+    folder.mkdir()
+    palette = _palette(clip.num_objects)
+    for number, mask in enumerate(clip.masks):
+        image = Image.fromarray(mask, mode="P")
+        image.putpalette(palette)
+        image.save(folder / f"{number:05d}.png", bits=4)
+
+
+def _palette(num_objects: int) -> list[int]:
+    """Black background, then hues a golden angle apart."""
+    hues = [colorsys.hsv_to_rgb(n * 0.618 % 1, 0.8, 1.0) for n in range(num_objects)]
+    return [0, 0, 0, *(round(255 * value) for hue in hues for value in hue)]

@@ -1,0 +1,135 @@
+"""One demo clip as pixels: textured objects moving over a textured background.
+
+Textures are sums of plane waves, evaluated where they are needed: they move, turn and scale without
+interpolation. Every clip draws its own shapes, textures and colours, so no two clips share an
+object or a background.
+
+Axes: ``frames height width``; lengths are in frame widths.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigma_pipeline.data_prep.demo_motions import Motion, Path, draw_path, draw_repetitions
+
+Floats = NDArray[np.float64]
+
+NUM_OBJECTS = (1, 2)
+"""Objects in a clip, both included."""
+OBJECT_WAVES = (1.2, 2.4)
+"""Waves of an object's texture in its diameter."""
+BACKGROUND_WAVES = (0.5, 2.0)
+"""Waves of a background in the frame."""
+WAVES_PER_TEXTURE = 4
+EDGE_PX = 1.0
+"""Width over which an object's edge fades, against staircases."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered clip and what is true of it."""
+
+    frames: NDArray[np.uint8]
+    """RGB, [frames, height, width, 3]."""
+    masks: NDArray[np.uint8]
+    """Object ids, [frames, height, width]; 0: background, 1..n: objects, later ones in front."""
+    repetitions: int | None
+    num_objects: int
+
+
+@dataclass(frozen=True)
+class _Texture:
+    """Colours as a function of a point."""
+
+    waves: Floats
+    """[waves, 3]: waves per unit length along x and y, phase in radians."""
+    weights: Floats
+    """[waves, 3] red, green, blue."""
+    colour: Floats
+    """[3], mean colour in [0, 1]."""
+
+    def at(self, x: Floats, y: Floats) -> Floats:
+        """Colours in about [0, 1], [..., 3]."""
+        value = np.broadcast_to(self.colour, (*x.shape, 3)).copy()
+        for (along_x, along_y, phase), weight in zip(self.waves, self.weights, strict=True):
+            wave = np.cos(2 * np.pi * (along_x * x + along_y * y) + phase)
+            value += wave[..., None] * weight
+        return value
+
+
+def _draw_texture(
+    draws: np.random.Generator, waves_per_unit: tuple[float, float], contrast: float
+) -> _Texture:
+    """Waves of all directions; brightness varies more than hue, as in natural pictures."""
+    frequency = draws.uniform(*waves_per_unit, WAVES_PER_TEXTURE)
+    direction = draws.uniform(0, 2 * np.pi, WAVES_PER_TEXTURE)
+    phase = draws.uniform(0, 2 * np.pi, WAVES_PER_TEXTURE)
+    waves = np.stack([frequency * np.cos(direction), frequency * np.sin(direction), phase], axis=1)
+    brightness = draws.choice([-1.0, 1.0], (WAVES_PER_TEXTURE, 1))
+    hue = draws.uniform(-0.5, 0.5, (WAVES_PER_TEXTURE, 3))
+    weights = contrast / np.sqrt(WAVES_PER_TEXTURE) * (brightness + hue)
+    return _Texture(waves, weights, draws.uniform(0.35, 0.65, 3))
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A wavy disc with a texture, on a path."""
+
+    path: Path
+    texture: _Texture
+    lobes: int
+    lobe_depth: float
+    lobe_phase: float
+
+    def layer(self, size_px: int) -> tuple[Floats, Floats]:
+        """Colours [frames, height, width, 3] and opacity [frames, height, width]."""
+        centres = (np.arange(size_px) + 0.5) / size_px
+        x = _wrapped(centres[None, None, :] - self.path.x[:, None, None])
+        y = _wrapped(centres[None, :, None] - self.path.y[:, None, None])
+        radius = self.path.radius[:, None, None]
+        cos, sin = np.cos(self.path.angle), np.sin(self.path.angle)
+        own_x = (cos[:, None, None] * x + sin[:, None, None] * y) / radius
+        own_y = (cos[:, None, None] * y - sin[:, None, None] * x) / radius
+        bearing = np.arctan2(own_y, own_x)
+        rim = 1 + self.lobe_depth * np.cos(self.lobes * bearing + self.lobe_phase)
+        inside_px = (rim - np.hypot(own_x, own_y)) * radius * size_px
+        return self.texture.at(own_x, own_y), np.clip(inside_px / EDGE_PX + 0.5, 0, 1)
+
+
+def _wrapped(offset: Floats) -> Floats:
+    """The shortest way on a frame whose edges meet."""
+    return (offset + 0.5) % 1.0 - 0.5
+
+
+def _draw_object(draws: np.random.Generator, path: Path) -> _Object:
+    low, high = OBJECT_WAVES
+    return _Object(
+        path=path,
+        texture=_draw_texture(draws, (low / 2, high / 2), contrast=0.35),
+        lobes=int(draws.integers(2, 6)),
+        lobe_depth=draws.uniform(0.1, 0.25),
+        lobe_phase=draws.uniform(0, 2 * np.pi),
+    )
+
+
+def render_clip(
+    motion: Motion, draws: np.random.Generator, num_frames: int, size_px: int
+) -> Clip:
+    """One clip of ``motion``; everything in it comes from ``draws``."""
+    repetitions = draw_repetitions(motion, draws)
+    low, high = NUM_OBJECTS
+    num_objects = int(draws.integers(low, high + 1))
+    centres = (np.arange(size_px) + 0.5) / size_px
+    x, y = np.broadcast_arrays(centres[None, None, :], centres[None, :, None])
+    background = _draw_texture(draws, BACKGROUND_WAVES, contrast=0.2).at(x, y)
+    picture = np.repeat(background, num_frames, axis=0)
+    masks = np.zeros((num_frames, size_px, size_px), np.uint8)
+    for identity in range(1, num_objects + 1):
+        path = draw_path(motion, draws, num_frames, repetitions)
+        colours, opacity = _draw_object(draws, path).layer(size_px)
+        picture += opacity[..., None] * (colours - picture)
+        masks[opacity > 0.5] = identity
+    frames = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return Clip(frames, masks, repetitions, num_objects)

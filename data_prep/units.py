@@ -1,0 +1,35 @@
+"""Which videos go into which shard: decided by names and sizes, before anything is opened.
+
+So a video that turns out unusable leaves a gap and never moves another one.
+"""
+
+from collections.abc import Iterable
+
+from sigma_pipeline.data_prep.catalogue import Video
+
+
+def assign_units(
+    videos: Iterable[Video], *, samples_per_shard: int, bytes_per_shard: int
+) -> list[tuple[Video, ...]]:
+    """``videos``, in their order, cut into the contents of one shard after another.
+
+    A shard ends before it has more than ``samples_per_shard`` videos or, by the sizes of the
+    sources with their sidecars, more than ``bytes_per_shard`` bytes; a single larger video has
+    one of its own.
+    """
+    units: list[tuple[Video, ...]] = []
+    unit: list[Video] = []
+    unit_bytes = 0
+    for video in videos:
+        size = source_bytes(video)
+        if unit and (len(unit) == samples_per_shard or unit_bytes + size > bytes_per_shard):
+            units.append(tuple(unit))
+            unit, unit_bytes = [], 0
+        unit.append(video)
+        unit_bytes += size
+    return [*units, tuple(unit)] if unit else units
+
+
+def source_bytes(video: Video) -> int:
+    """Size of a video and of what belongs to it."""
+    return video.file.size + sum(file.size for file in video.sidecars)

@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from sigma_pipeline.data_prep import demo
+from sigma_pipeline.data_prep.config import RenderedConfig
+from sigma_pipeline.data_prep.demo import demo_folder, render
+from sigma_pipeline.data_prep.demo_motions import MOTIONS
+
+SMALL = RenderedConfig(train_clips=12, val_clips=11, frames=4, size_px=16)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "set"
+    render(SMALL, folder, workers=1)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_every_motion_is_a_folder_in_both_splits(rendered: Path) -> None:
+    for split, clips in (("train", 12), ("val", 11)):
+        videos = list((rendered / split).glob("*/*.mp4"))
+        assert len(videos) == clips
+        assert {video.parent.name for video in videos} == {motion.name for motion in MOTIONS}
+
+
+def test_a_clip_comes_with_its_facts_and_a_mask_per_frame(rendered: Path) -> None:
+    video = next(rendered.glob("val/oscillate_vertically/*.mp4"))
+
+    facts = json.loads(video.with_suffix(".json").read_text())
+    masks = [Image.open(path) for path in sorted(video.with_suffix(".masks").iterdir())]
+    with av.open(video) as container:
+        frames = list(container.decode(video=0))
+    assert facts.keys() == {"motion", "objects", "repetitions"}
+    assert facts["motion"] == "oscillate_vertically"
+    assert facts["repetitions"] >= 2
+    assert [Path(str(mask.filename)).name for mask in masks] == [f"{n:05d}.png" for n in range(4)]
+    assert len(frames) == len(masks)
+    assert all((mask.mode, mask.size) == ("P", (16, 16)) for mask in masks)
+    assert np.max([np.array(mask) for mask in masks]) == facts["objects"]
+
+
+def test_no_clip_of_validation_is_one_of_training(rendered: Path) -> None:
+    files = contents(rendered)
+
+    train, val = (
+        {data for name, data in files.items() if name.startswith(split) and name.endswith(".mp4")}
+        for split in ("train", "val")
+    )
+    assert not train & val
+    assert (len(train), len(val)) == (12, 11)
+
+
+def test_a_complete_set_is_left_alone(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_write_clip", lambda _: pytest.fail("rendered again"))
+
+    render(SMALL, rendered, workers=1)
+
+
+def test_a_longer_set_begins_with_the_shorter_one(rendered: Path, tmp_path: Path) -> None:
+    render(SMALL.model_copy(update={"train_clips": 14}), tmp_path / "set", workers=1)
+
+    shorter, longer = contents(rendered), contents(tmp_path / "set")
+    del shorter["complete.json"]
+    assert shorter.items() <= longer.items()
+    assert len([name for name in longer if name.endswith(".mp4")]) == 25
+
+
+def test_another_seed_gives_other_clips(rendered: Path, tmp_path: Path) -> None:
+    render(SMALL.model_copy(update={"seed": 1}), tmp_path / "set", workers=1)
+
+    same, other = contents(rendered), contents(tmp_path / "set")
+    name = "train/right/right-00000.mp4"
+    assert same[name] != other[name]
+
+
+def test_an_interrupted_rendering_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_write_clip", fail)
+
+    with pytest.raises(KeyboardInterrupt):
+        render(SMALL, tmp_path / "set", workers=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_second_of_two_renderers_adopts_the_first_ones_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+    monkeypatch.setattr(demo, "_render_all", lambda *_: render_first())
+
+    def render_first() -> None:
+        monkeypatch.setattr(demo, "_render_all", lambda *_: None)
+        render(SMALL, folder)
+        (folder / "first").touch()
+
+    render(SMALL, folder)
+
+    assert (folder / "first").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_settings_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    other = SMALL.model_copy(update={"size_px": 32})
+
+    assert demo_folder(SMALL, tmp_path) == demo_folder(SMALL.model_copy(), tmp_path)
+    assert demo_folder(SMALL, tmp_path) != demo_folder(other, tmp_path)
+    assert tmp_path in demo_folder(SMALL, tmp_path).parents
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_renders_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
+    render(SMALL, tmp_path / "set", workers=2)
+
+    assert contents(tmp_path / "set") == contents(rendered)

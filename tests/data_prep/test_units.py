@@ -1,0 +1,41 @@
+"""Assigning videos to shards."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sigma_pipeline.data_prep.catalogue import Video
+from sigma_pipeline.data_prep.source_tree import SourceFile
+from sigma_pipeline.data_prep.units import assign_units, source_bytes
+
+
+def videos(*sizes: int) -> list[Video]:
+    files = [SourceFile(f"/{n}.mp4", f"{n}.mp4", size) for n, size in enumerate(sizes)]
+    return [Video(file, class_name=None, split="train") for file in files]
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=50), max_size=60),
+    st.integers(min_value=1, max_value=8),
+    st.integers(min_value=1, max_value=100),
+)
+def test_units_are_the_videos_in_order_within_both_limits(
+    sizes: list[int], samples: int, size: int
+) -> None:
+    units = assign_units(videos(*sizes), samples_per_shard=samples, bytes_per_shard=size)
+
+    assert [video for unit in units for video in unit] == videos(*sizes)
+    assert all(1 <= len(unit) <= samples for unit in units)
+    assert all(len(unit) == 1 or sum(map(source_bytes, unit)) <= size for unit in units)
+
+
+def test_a_unit_is_filled_before_the_next_begins() -> None:
+    units = assign_units(videos(4, 4, 4, 9), samples_per_shard=8, bytes_per_shard=10)
+
+    assert [len(unit) for unit in units] == [2, 1, 1]
+
+
+def test_sidecars_count_as_bytes() -> None:
+    mask = SourceFile("/0.png", "0.png", 5)
+    video = Video(SourceFile("/0.mp4", "0.mp4", 2), None, "train", sidecars=(mask, mask))
+
+    assert source_bytes(video) == 12
