@@ -18,9 +18,9 @@ Floats = NDArray[np.float64]
 
 NUM_OBJECTS = (1, 2)
 """Objects in a clip, both included."""
-OBJECT_WAVES = (1.2, 2.4)
+OBJECT_WAVES = (0.5, 1.2)
 """Waves of an object's texture in its diameter."""
-BACKGROUND_WAVES = (0.5, 2.0)
+BACKGROUND_WAVES = (0.3, 0.8)
 """Waves of a background in the frame."""
 WAVES_PER_TEXTURE = 4
 EDGE_PX = 1.0

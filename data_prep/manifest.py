@@ -1,5 +1,6 @@
 """The end of sharding a split: index, ledger, and last of all the manifest."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ from sigma_pipeline.data_prep.receipts import Receipt, root_hash
 from sigma_pipeline.infra.storage import Storage, read_json, write_json_if_absent
 
 Manifest = dict[str, Any]
-"""``dataset split version root_hash samples frames bytes rejected rejected_counted inputs_counted
-shards classes settings attempt``; ``bytes`` are those of the tars, ``inputs_counted`` the samples
-and those rejected that had claimed to be videos."""
+"""``dataset split version root_hash samples frames bytes rejected rejected_counted rejected_reasons
+inputs_counted shards classes settings attempt``; ``bytes`` are those of the tars, ``rejected`` all
+rows of the ledger, ``rejected_counted`` those that had claimed to be videos, ``rejected_reasons``
+the latter by reason, ``inputs_counted`` the latter and the samples."""
 
 
 def write_tables(
@@ -33,7 +35,7 @@ def write_tables(
     ledger = sorted([*rejected, *left_out], key=lambda row: row.source)
     storage.write(ref.index_key, encode_rows(rows))
     storage.write(ref.ledger_key, encode_ledger(ledger))
-    rejected_counted = sum(row.counted for row in ledger)
+    reasons = Counter(row.reason for row in ledger if row.counted)
     return {
         "dataset": ref.name,
         "split": ref.split,
@@ -43,8 +45,9 @@ def write_tables(
         "frames": sum(row.frames for row in rows),
         "bytes": sum(receipt.shard.size for receipt in receipts),
         "rejected": len(ledger),
-        "rejected_counted": rejected_counted,
-        "inputs_counted": len(rows) + rejected_counted,
+        "rejected_counted": reasons.total(),
+        "rejected_reasons": dict(sorted(reasons.items())),
+        "inputs_counted": len(rows) + reasons.total(),
         "shards": len(receipts),
     }
 

@@ -6,7 +6,7 @@ Any reader of WebDataset or of tar can take it apart; ours goes by the offsets n
 import hashlib
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,14 +66,21 @@ def write_shard(
                 writer.write({"__key__": sample.key, **dict(sample.members)})
                 samples.append(replace(sample, members=()))
             progress(source_bytes(video))
+    return _describe(path, number, samples, tuple(rejected))
+
+
+def _describe(
+    path: Path, number: int, samples: Sequence[Sample], rejected: tuple[LedgerRow, ...]
+) -> Shard:
+    """The shard whose tar lies at ``path``; an empty tar is removed."""
     if not samples:
         path.unlink()
-        return Shard((), tuple(rejected), sha256=None, size=0)
+        return Shard((), rejected, sha256=None, size=0)
     members = _members(path)
     with path.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     rows = tuple(_row(sample, number, members[sample.key]) for sample in samples)
-    return Shard(rows, tuple(rejected), sha256, path.stat().st_size)
+    return Shard(rows, rejected, sha256, path.stat().st_size)
 
 
 def _members(path: Path) -> dict[str, tuple[Member, ...]]:

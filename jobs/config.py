@@ -6,6 +6,9 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveIn
 
 from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
 
+Pooling = Literal["mean", "slices", "slices_grid2"]
+Precision = Literal["fp32", "bf16_autocast"]
+
 
 class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
     """AdamW and its schedule over optimizer steps (protocols 1.1)."""
@@ -22,6 +25,9 @@ class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
     eps: PositiveFloat = 1e-8
     weight_decay: float = Field(default=0.05, ge=0)
     gradient_clip_norm: PositiveFloat | None = None
+    target_lr_scale: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of the target branch and the prototypes, relative to the others. Ours; 1 is the
+    published method. Below 1, targets stay put while the decoder learns to predict them."""
 
 
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
@@ -37,7 +43,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     loader: LoaderConfig = LoaderConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     zero_stage: Literal[1] = 1
-    precision: Literal["fp32", "bf16_autocast"] = "bf16_autocast"
+    precision: Precision = "bf16_autocast"
     commit_every_steps: PositiveInt = 1000
     """The first (step 0, untrained) and the last step are always committed."""
     log_every_steps: PositiveInt = 10
@@ -76,10 +82,12 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
 
     cells: tuple[CellConfig, ...] = ()
     view: ViewConfig = ViewConfig()
-    pooling: Literal["mean", "slices", "slices_grid2"] = "mean"
+    pooling: Pooling = "mean"
     """How tokens become one vector: ``mean`` over all tokens; ``slices``: mean per time slice,
     concatenated; ``slices_grid2``: the same per quarter of the frame."""
     batch_clips: PositiveInt = 32
+    precision: Precision = "fp32"
+    """Of the encoder's pass over evaluation clips; scores themselves are always in fp32."""
     supervised: SupervisedConfig | None = None
     pictures: bool = True
     """One picture per commit: input, mask, assigned prototypes."""

@@ -1,1 +1,1 @@
-"""Protocols that score an encoder."""
+"""Protocols that score a frozen encoder: pure functions of features, labels and masks."""

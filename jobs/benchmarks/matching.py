@@ -1,0 +1,55 @@
+"""Cluster maps against object masks: which cluster stands for which object, and the IoU after.
+
+Works on the contingency table [clusters, objects] of pixel counts of one clip, all frames pooled
+(protocols 6.2, points 8 and 9).
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+Counts = npt.NDArray[np.int64]
+BACKGROUND = -1
+"""Mark of a cluster that stands for no object."""
+
+
+def contingency(
+    clusters: npt.NDArray[np.int64], objects: npt.NDArray[np.int64], num_clusters: int
+) -> Counts:
+    """Pixels in each (cluster, object): [num_clusters, objects], objects numbered from 0."""
+    num_objects = int(objects.max()) + 1
+    flat = clusters.ravel() * num_objects + objects.ravel()
+    pixels: Counts = np.bincount(flat, minlength=num_clusters * num_objects)
+    return pixels.reshape(num_clusters, num_objects)
+
+
+def hungarian_match(counts: Counts) -> npt.NDArray[np.int64]:
+    """The object of each cluster, one to one, for the highest sum of IoU; -1: background."""
+    union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True) - counts
+    overlap = counts / np.maximum(union, 1)
+    matched = np.full(len(counts), BACKGROUND, dtype=np.int64)
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    matched[rows] = columns
+    return matched
+
+
+def many_to_one_match(counts: Counts) -> npt.NDArray[np.int64]:
+    """The object that fills most of each cluster; several clusters may share one."""
+    matched: npt.NDArray[np.int64] = counts.argmax(axis=1).astype(np.int64)
+    return matched
+
+
+def matched_iou(
+    counts: Counts, matched: npt.NDArray[np.int64], background: int | None
+) -> npt.NDArray[np.float64]:
+    """IoU of each object with the union of its clusters.
+
+    Args:
+        background: column that unmatched clusters fall to; None when the clip shows none.
+    """
+    columns = np.where(matched == BACKGROUND, -1 if background is None else background, matched)
+    belongs = columns[:, None] == np.arange(counts.shape[1])
+    hits = np.where(belongs, counts, 0).sum(axis=0)
+    predicted = np.where(belongs, counts.sum(axis=1, keepdims=True), 0).sum(axis=0)
+    iou: npt.NDArray[np.float64] = hits / (predicted + counts.sum(axis=0) - hits)
+    return iou

@@ -1,0 +1,28 @@
+"""What an evaluation is asked to do; plain data, and nothing heavy is imported."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.jobs.config import EvaluateConfig, EvaluateLaunchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """All benchmarks of a recipe on all commits of a run; asking again does what is missing."""
+
+    run_name: str
+    root_uri: str
+    scratch_dir: str
+    """Folder on the node's own disk, for decoded views."""
+    seed: int
+    """Of the supervised reference and of the masks in pictures; cells have seeds of their own."""
+    evaluate: EvaluateConfig
+    launch: EvaluateLaunchConfig = field(default_factory=EvaluateLaunchConfig)
+    datasets: Mapping[tuple[str, str], DatasetRef]
+    """Version of each (dataset, split) that a cell or the supervised reference reads."""
+
+
+def evaluate_folder(run_name: str) -> str:
+    """Key of the folder of cells, pictures and the supervised reference of a run."""
+    return f"runs/{run_name}/evaluate"

@@ -1,0 +1,242 @@
+"""The supervised reference: the same encoder trained with labels, from the same random start.
+
+It shows what the benchmarks give when the task is learned at all, on this data and at this size.
+Its weights go through the same cells as those of commits.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
+from sigma_pipeline.data_prep.index import DatasetRef, Index
+from sigma_pipeline.data_prep.loader import Batch, TrainLoader
+from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.infra.identity import fingerprint, new_attempt
+from sigma_pipeline.infra.storage import (
+    Storage,
+    read_json,
+    write_json,
+    write_json_if_absent,
+)
+from sigma_pipeline.jobs.config import Pooling, SupervisedConfig
+from sigma_pipeline.jobs.encoders import SUPERVISED, EncoderSource
+from sigma_pipeline.jobs.evaluate_request import evaluate_folder
+from sigma_pipeline.jobs.features import pool_tokens
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.encoder import Encoder
+from sigma_pipeline.model.sigma import build_sigma
+from sigma_pipeline.model.weights import ENCODER_PREFIX, save_weights
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_WARMUP_FRACTION = 0.1
+_GRADIENT_CLIP_NORM = 1.0
+_DECODED_CACHE_GIB = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedRequest:
+    """Everything the reference's weights depend on."""
+
+    run_name: str
+    config: SupervisedConfig
+    model: Mapping[str, Any]
+    """ModelConfig as plain data."""
+    ref: DatasetRef
+    view: ViewConfig
+    """Evaluation's: training clips have its stride and kind of crop."""
+    pooling: Pooling
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Key of the folder of its weights and receipt."""
+        content = fingerprint({**self.to_plain(), "version": _VERSION})
+        return f"{evaluate_folder(self.run_name)}/{SUPERVISED}/{content}"
+
+    @property
+    def receipt_key(self) -> str:
+        """Put last: there is a reference once this is there."""
+        return f"{self.folder}/receipt.json"
+
+    @property
+    def failure_key(self) -> str:
+        """Where the error of the last failure lies, until training succeeds."""
+        return f"{self.folder}/train.failure"
+
+    def to_plain(self) -> dict[str, Any]:
+        """The request as JSON takes it."""
+        sections = {
+            "config": self.config.model_dump(mode="json"),
+            "view": self.view.model_dump(mode="json"),
+        }
+        return {**asdict(self), **sections}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The request that ``to_plain`` turned into JSON."""
+        changed = {
+            "config": SupervisedConfig.model_validate(plain["config"]),
+            "ref": DatasetRef(**plain["ref"]),
+            "view": ViewConfig.model_validate(plain["view"]),
+        }
+        return cls(**{**plain, **changed})
+
+
+def name_current(storage: Storage, run_name: str, request: SupervisedRequest | None) -> None:
+    """Makes ``request`` the reference that tables show; an earlier one stays in the store."""
+    if request is None:
+        storage.delete(_current_key(run_name))
+    else:
+        write_json(storage, _current_key(run_name), request.to_plain())
+
+
+def current_supervised(storage: Storage, run_name: str) -> SupervisedRequest | None:
+    """The reference that the last evaluation asked for; None if it asked for none."""
+    try:
+        plain = read_json(storage, _current_key(run_name))
+    except FileNotFoundError:
+        return None
+    return SupervisedRequest.from_plain(plain)
+
+
+def find_supervised(storage: Storage, request: SupervisedRequest) -> EncoderSource | None:
+    """The reference encoder; None while it is not trained."""
+    try:
+        receipt = read_json(storage, request.receipt_key)
+    except FileNotFoundError:
+        return None
+    return EncoderSource(
+        name=SUPERVISED,
+        step=0,
+        weights_key=receipt["weights"],
+        weights_sha256=receipt["weights_sha256"],
+        model=request.model,
+    )
+
+
+def train_supervised(storage: Storage, request: SupervisedRequest) -> None:
+    """Trains the reference and stores its weights; nothing if they are there.
+
+    Raises:
+        StageError: the loss is not finite.
+    """
+    if storage.exists(request.receipt_key):
+        return
+    index = Index.load(storage, request.ref)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = ModelConfig.model_validate(request.model)
+    encoder = build_sigma(model, request.seed).encoder.to(device)
+    accuracy = _fit(encoder, _batches(storage, index, request, model), len(index.classes), request)
+    data = save_weights(
+        {f"{ENCODER_PREFIX}{name}": value for name, value in encoder.state_dict().items()}
+    )
+    weights_key = f"{request.folder}/model-{new_attempt()}.safetensors"
+    storage.write(weights_key, data)
+    receipt = {
+        "weights": weights_key,
+        "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "train_accuracy": accuracy,
+    }
+    if not write_json_if_absent(storage, request.receipt_key, receipt):
+        storage.delete(weights_key)  # another attempt was first
+
+
+def _current_key(run_name: str) -> str:
+    return f"{evaluate_folder(run_name)}/{SUPERVISED}/current.json"
+
+
+def peak_share(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine to 0."""
+    warmup = max(1, round(_WARMUP_FRACTION * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _batches(
+    storage: Storage, index: Index, request: SupervisedRequest, model: ModelConfig
+) -> TrainLoader:
+    batch_clips = min(request.config.batch_clips, len(index))
+    return TrainLoader(
+        storage,
+        index,
+        clip=ClipConfig(
+            frame_stride=request.view.frame_stride,
+            crop="resize" if request.view.crop == "resize" else "multi_scale",
+        ),
+        loader=LoaderConfig(workers=0, decoded_cache_gib=_DECODED_CACHE_GIB),
+        num_frames=model.num_frames,
+        frame_size_px=model.frame_size_px,
+        seed=request.seed,
+        global_batch_clips=batch_clips,
+        micro_batch_clips=batch_clips,
+        rank=0,
+        world_size=1,
+    )
+
+
+def _fit(
+    encoder: Encoder, loader: TrainLoader, num_classes: int, request: SupervisedRequest
+) -> float:
+    """Trains ``encoder`` in place; the share of right answers in the last tenth of the steps."""
+    steps, device = request.config.steps, next(encoder.parameters()).device
+    pooled_dim = pool_tokens(_blank_tokens(encoder, device), request.pooling).shape[1]
+    head = nn.Linear(pooled_dim, num_classes, device=device)
+    nn.init.zeros_(head.weight)  # a head without a say of its own: nothing else is random here
+    nn.init.zeros_(head.bias)
+    optimizer = _optimizer(nn.ModuleList([encoder, head]), request.config)
+    right, counted = 0, 0
+    for step, (batch,) in enumerate(islice(loader.micro_batches(0, 0), steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = request.config.peak_lr * peak_share(step, steps)
+        logits = head(pool_tokens(encoder.encode(batch.clip.to(device)), request.pooling))
+        _step(optimizer, logits, batch, step)
+        if step >= 0.9 * steps:
+            labels = batch.labels.to(device)
+            right += int((logits.argmax(dim=1) == labels).sum())
+            counted += int((labels >= 0).sum())
+    accuracy = right / max(1, counted)
+    log.info("supervised reference: %d steps, accuracy %.3f at the end", steps, accuracy)
+    return accuracy
+
+
+def _step(optimizer: torch.optim.Optimizer, logits: Tensor, batch: Batch, step: int) -> None:
+    labels = batch.labels.to(logits.device)
+    # Clips without a label count for nothing; the sum keeps a batch without any from being 0 / 0.
+    loss = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / len(labels)
+    if not bool(loss.isfinite()):
+        raise StageError(f"supervised reference: loss {loss} at step {step}; lower its peak_lr")
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimizer.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], _GRADIENT_CLIP_NORM)
+    optimizer.step()
+
+
+def _optimizer(module: nn.Module, config: SupervisedConfig) -> torch.optim.Optimizer:
+    """AdamW; no weight decay on biases and norms."""
+    decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    free = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.peak_lr)
+
+
+def _blank_tokens(encoder: Encoder, device: torch.device) -> Tensor:
+    """Zeros of the shape of one clip's tokens."""
+    model = encoder.config
+    side = model.frame_size_px // model.patch_size_px
+    return torch.zeros(1, model.num_slices, side, side, model.encoder.embed_dim, device=device)

@@ -1,0 +1,78 @@
+"""What a training job is asked to do, and where one of its processes stands among the others.
+
+Both are plain data: they are pickled by the launcher and read on the node. Nothing heavy is
+imported here, so that the command line can build a request without loading PyTorch.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.jobs.config import TrainConfig
+from sigma_pipeline.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One life of one process on this machine: its number may be given again, its start may not."""
+
+    pid: int
+    started_ticks: int
+    """Clock ticks between the start of the machine and the start of the process."""
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The process that has this number now; None without one, or without a /proc to ask."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        # Field 2, the name in brackets, may hold anything; 3 is the state, 22 the start.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else cls(pid=pid, started_ticks=int(fields[19]))
+
+    @classmethod
+    def current(cls) -> Self | None:
+        """This process."""
+        return cls.of(os.getpid())
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; one that ended and was not yet waited for does not."""
+        return ProcessIdentity.of(self.pid) == self
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """A complete training run; running the same request again resumes it."""
+
+    run_name: str
+    root_uri: str
+    work_dir: str
+    """Folder that all nodes share: job files and logs."""
+    scratch_dir: str
+    """Folder on a disk of the node, for files on their way to the store."""
+    seed: int
+    model: ModelConfig
+    train: TrainConfig
+    dataset: DatasetRef
+    config_fingerprint: str
+    """Of every setting that touches the science; another one is refused at resuming."""
+    cpus_per_process: int = 1
+    launcher: ProcessIdentity | None = None
+    """The process that waits for this job on the same machine. When it has died nobody would hear
+    of the job any more, so the job saves and ends; None: nobody waits."""
+
+
+@dataclass(frozen=True)
+class RankPlace:
+    """Where one process stands among those of its job."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    """Number of the process on its node, and of its GPU."""
+    rendezvous: str | None = None
+    """Where the processes find each other: ``tcp://host:port`` on rank 0's node, or the path of a
+    file on a disk of one machine, never used before. Not needed by one process alone."""

@@ -1,0 +1,222 @@
+"""The ``sigma-pipeline`` command; the only module that prints for people and ends the process.
+
+What a command needs is imported when it runs: help and recipes appear at once.
+"""
+
+import logging
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sigma_pipeline.infra.errors import ConfigError, PipelineError
+from sigma_pipeline.pipeline.config import PipelineConfig, load_config
+from sigma_pipeline.pipeline.recipe_files import read_recipe, recipe_names
+from sigma_pipeline.pipeline.stage_names import ALL, STAGE_CHOICES, StageName, chosen_stages
+
+_DEFAULT_RECIPE = "demo"
+_COMMAND = "sigma-pipeline"
+
+
+class _Commands(click.Group):
+    """Turns expected errors into one line and an exit status; others keep their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_status)
+
+
+def _with_recipe(command: Any) -> Any:
+    """The two options that say which run is meant."""
+    recipe = click.option(
+        "--config",
+        "recipe",
+        metavar="RECIPE",
+        help=f"A recipe's file, or the name of a packaged one; '{_DEFAULT_RECIPE}' if absent.",
+    )
+    overrides = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one setting, such as train.epochs=5; repeatable.",
+    )
+    return recipe(overrides(command))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=_COMMAND)
+def cli() -> None:
+    """Pre-trains video encoders with SIGMA, from raw videos to benchmark scores."""
+
+
+@cli.command()
+@click.option(
+    "--stage",
+    type=click.Choice(STAGE_CHOICES),
+    default=ALL,
+    show_default=True,
+    help="Which stage to run.",
+)
+@_with_recipe
+@click.option("--dry-run", is_flag=True, help="Print the recipe and what would be done.")
+@click.option("--force", is_flag=True, help="Shard again what is finished.")
+@click.option("--follow", is_flag=True, help="Evaluate commits as training makes them.")
+def run(
+    stage: str,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    force: bool,
+    follow: bool,
+) -> None:
+    """Runs one stage, or all; what is finished is skipped."""
+    stages = chosen_stages(stage)
+    _check_flags(stages, force=force, follow=follow)
+    config = _load(recipe, overrides)
+    if dry_run:
+        _preview(stages, config)
+        return
+    _run(stages, config, force=force, follow=follow)
+    _show_run(config)
+    if StageName.EVALUATE in stages:
+        click.echo(f"\nCurves and pictures: {_dashboard_command(recipe, overrides)}")
+
+
+@cli.command()
+@_with_recipe
+def status(recipe: str | None, overrides: tuple[str, ...]) -> None:
+    """Shows where a run stands in each stage, and its scores."""
+    _show_run(_load(recipe, overrides))
+
+
+@cli.command()
+@_with_recipe
+@click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one if absent.")
+def dashboard(recipe: str | None, overrides: tuple[str, ...], port: int | None) -> None:
+    """Opens MLflow on this machine; Ctrl-C ends it."""
+    from sigma_pipeline.pipeline.dashboard import served_dashboard
+
+    config = _load(recipe, overrides)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with served_dashboard(config, port) as (address, server):
+            click.echo(address)
+            if server is not None:
+                click.echo("Ctrl-C ends it.")
+                server.wait()
+    except KeyboardInterrupt:
+        click.echo("Ended.")
+
+
+@cli.command()
+@_with_recipe
+def sync(recipe: str | None, overrides: tuple[str, ...]) -> None:
+    """Brings MLflow up to date from the run's journal."""
+    from sigma_pipeline.infra.storage import open_storage
+    from sigma_pipeline.infra.tracking import Tracker
+
+    config = _load(recipe, overrides)
+    storage, track = open_storage(config.root_uri), config.track
+    tracker = Tracker(storage, config.run_name, track.experiment, track.tracking_uri)
+    click.echo(f"{tracker.sync()} numbers sent")
+
+
+@cli.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """Lists the package's recipes, or shows one."""
+    if name is not None:
+        click.echo(read_recipe(name).text, nl=False)
+        return
+    width = max(map(len, recipe_names()))
+    for known in recipe_names():
+        click.echo(f"{known:{width}}  {read_recipe(known).headline}")
+
+
+def _load(recipe: str | None, overrides: tuple[str, ...]) -> PipelineConfig:
+    if recipe is None:
+        click.echo(f"No --config given: the recipe is '{_DEFAULT_RECIPE}'.", err=True)
+    return load_config(recipe or _DEFAULT_RECIPE, overrides)
+
+
+def _check_flags(stages: tuple[StageName, ...], *, force: bool, follow: bool) -> None:
+    """Refuses flags that would do nothing.
+
+    Raises:
+        ConfigError: names the stage that the flag goes with.
+    """
+    if follow and StageName.EVALUATE not in stages:
+        raise ConfigError("--follow goes with --stage evaluate; --stage all always follows")
+    if force and StageName.SHARD not in stages:
+        raise ConfigError(
+            "--force goes with --stage shard; training is repeated under another run_name, and "
+            "scores are never overwritten"
+        )
+
+
+def _preview(stages: tuple[StageName, ...], config: PipelineConfig) -> None:
+    """The resolved recipe, with what would be done as comments: still a recipe."""
+    from sigma_pipeline.infra.logs import configure_logging
+    from sigma_pipeline.pipeline.stages import preview
+
+    configure_logging(level=logging.WARNING)
+    click.echo(config.to_yaml())
+    for line in preview(stages, config):
+        click.echo(f"# {line}")
+
+
+def _run(
+    stages: tuple[StageName, ...], config: PipelineConfig, *, force: bool, follow: bool
+) -> None:
+    from sigma_pipeline.infra.logs import configure_logging
+    from sigma_pipeline.pipeline.services import open_services, tracked
+    from sigma_pipeline.pipeline.stages import Wishes, check_stages, run_stages
+    from sigma_pipeline.pipeline.stop_signals import interruptible
+
+    services = open_services(config, show=lambda line: click.echo(line, err=True))
+    check_stages(stages, config, services.storage)
+    logs = config.work_path / "logs" / config.run_name
+    configure_logging(json_path=logs / f"{services.attempt}-command.jsonl")
+    with tracked(config, services.storage), interruptible():
+        run_stages(stages, config, services, Wishes(force=force, follow=follow))
+
+
+def _show_run(config: PipelineConfig) -> None:
+    from sigma_pipeline.infra.storage import open_storage
+    from sigma_pipeline.jobs.scores import score_table
+    from sigma_pipeline.pipeline.status import describe_run
+    from sigma_pipeline.pipeline.table import format_scores
+
+    storage = open_storage(config.root_uri)
+    for line in describe_run(config, storage):
+        click.echo(line)
+    rows = score_table(storage, config.run_name)
+    if rows:
+        click.echo("\n" + "\n".join(format_scores(rows)))
+
+
+def _dashboard_command(recipe: str | None, overrides: tuple[str, ...]) -> str:
+    """What to type to see this very run."""
+    called_as = sys.argv[0] if Path(sys.argv[0]).name == _COMMAND else _COMMAND
+    on_path = shutil.which(_COMMAND)
+    is_on_path = on_path is not None and Path(on_path) == Path(called_as)
+    words = [_COMMAND if is_on_path else called_as, "dashboard"]
+    words += ["--config", recipe] if recipe is not None else []
+    for override in overrides:
+        if override.startswith(("run_name=", "root_uri=", "track.")):
+            words += ["--set", override]
+    return shlex.join(words)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()

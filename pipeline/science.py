@@ -1,0 +1,114 @@
+"""What the result of training depends on, and how two such descriptions differ.
+
+Resuming with other science would make a checkpoint that no recipe describes; so the settings are
+recorded in the run when it begins and compared whenever it goes on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sigma_pipeline.infra.identity import fingerprint
+from sigma_pipeline.jobs.config import TrainConfig
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.pipeline.config import PipelineConfig
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "train.loader",
+        "train.commit_every_steps",
+        "train.log_every_steps",
+        "train.keep_optimizer_commits",
+        "train.zero_stage",
+    }
+)
+_MICRO_BATCH = "train.micro_batch_clips"
+_HEADLINE = (
+    "seed",
+    "dataset_version",
+    "model.num_frames",
+    "model.frame_size_px",
+    "model.mask_ratio",
+    "model.encoder.embed_dim",
+    "model.encoder.depth",
+    "model.target.kind",
+    "model.objective",
+    "model.prototypes",
+    "model.assignment",
+    "model.sinkhorn.epsilon",
+    "train.dataset",
+    "train.epochs",
+    "train.global_batch_clips",
+    "train.precision",
+    "train.optimizer.base_lr",
+    "train.optimizer.weight_decay",
+)
+
+
+def training_settings(config: PipelineConfig, version: str) -> dict[str, Any]:
+    """All that training is told, as plain data; ``version`` is that of the split it reads."""
+    return {
+        "seed": config.seed,
+        "dataset_version": version,
+        "model": config.model.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json"),
+    }
+
+
+def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings recorded by an earlier release, with defaults for keys that came since."""
+    return {
+        **recorded,
+        "model": ModelConfig.model_validate(recorded["model"]).model_dump(mode="json"),
+        "train": TrainConfig.model_validate(recorded["train"]).model_dump(mode="json"),
+    }
+
+
+def science_fingerprint(settings: Mapping[str, Any]) -> str:
+    """Equal exactly for settings that ask for the same weights."""
+    return fingerprint(_science(settings))
+
+
+def headline(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The few settings by which runs are told apart in a list of them; all are in the recipe."""
+    leaves = _flat(settings)
+    return {key: str(leaves[key]) for key in _HEADLINE}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Lines ``key: old -> new``: first of settings that touch the science, then of the others."""
+    old, new = _flat(before), _flat(now)
+    science = _science(before).keys() | _science(now).keys()
+    touching: list[str] = []
+    harmless: list[str] = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        if old.get(key) != new.get(key):
+            line = f"{key}: {old.get(key)} -> {new.get(key)}"
+            (touching if key in science else harmless).append(line)
+    return touching, harmless
+
+
+def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves that touch the science, by dotted key.
+
+    How a global batch is cut touches it only where assignments are balanced per micro-batch.
+    """
+    leaves = _flat(settings)
+    is_cut_free = leaves["model.objective"] != "sigma" or (
+        leaves["model.sinkhorn.scope"] == "global_batch"
+    )
+    free = _WITHOUT_EFFECT | ({_MICRO_BATCH} if is_cut_free else set())
+    return {key: value for key, value in leaves.items() if not _is_within(key, free)}
+
+
+def _is_within(key: str, sections: frozenset[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves

@@ -1,0 +1,86 @@
+"""What touches the science of a training run, and what does not."""
+
+from typing import Any
+
+import pytest
+
+from sigma_pipeline.pipeline.config import load_config
+from sigma_pipeline.pipeline.science import (
+    completed,
+    differences,
+    science_fingerprint,
+    training_settings,
+)
+
+
+def settings(*overrides: str, version: str = "v1") -> dict[str, Any]:
+    return training_settings(load_config("demo", overrides), version)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seed=1", "seed: 0 -> 1"),
+        ("model.prototypes=7", "model.prototypes: 128 -> 7"),
+        ("train.optimizer.weight_decay=0.1", "train.optimizer.weight_decay: 0.05 -> 0.1"),
+        ("train.clip.frame_stride=3", "train.clip.frame_stride: 2 -> 3"),
+        ("train.precision=bf16_autocast", "train.precision: fp32 -> bf16_autocast"),
+    ],
+)
+def test_another_setting_of_the_science_is_another_fingerprint(override: str, line: str) -> None:
+    before, now = settings(), settings(override)
+
+    assert science_fingerprint(before) != science_fingerprint(now)
+    assert differences(before, now) == ([line], [])
+
+
+def test_another_version_of_the_data_is_other_science() -> None:
+    touching, _ = differences(settings(), settings(version="v2"))
+
+    assert touching == ["dataset_version: v1 -> v2"]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.loader.workers=7", "train.loader.workers"),
+        ("train.commit_every_steps=7", "train.commit_every_steps"),
+        ("train.log_every_steps=7", "train.log_every_steps"),
+        ("train.keep_optimizer_commits=7", "train.keep_optimizer_commits"),
+        ("train.micro_batch_clips=2", "train.micro_batch_clips"),
+    ],
+)
+def test_a_setting_without_effect_keeps_the_fingerprint_and_is_still_named(
+    override: str, key: str
+) -> None:
+    before, now = settings(), settings(override)
+
+    touching, harmless = differences(before, now)
+
+    assert science_fingerprint(before) == science_fingerprint(now)
+    assert touching == []
+    assert [line.partition(":")[0] for line in harmless] == [key]
+
+
+@pytest.mark.parametrize(
+    "override", ["launch.train.cpu_processes=1", "track.experiment=x", "evaluate.cells=[]"]
+)
+def test_where_it_runs_and_what_is_measured_is_no_training_setting(override: str) -> None:
+    assert settings(override) == settings()
+
+
+def test_cutting_the_batch_is_science_where_assignments_are_balanced_per_micro_batch() -> None:
+    per_micro_batch = "model.sinkhorn.scope=micro_batch"
+    before, now = settings(per_micro_batch), settings(per_micro_batch, "train.micro_batch_clips=2")
+
+    touching, _ = differences(before, now)
+
+    assert [line.partition(":")[0] for line in touching] == ["train.micro_batch_clips"]
+
+
+def test_a_record_without_a_newer_key_counts_as_its_default() -> None:
+    recorded = settings()
+    del recorded["train"]["optimizer"]["gradient_clip_norm"]
+    del recorded["model"]["temperature"]
+
+    assert science_fingerprint(completed(recorded)) == science_fingerprint(settings())
