@@ -3,6 +3,7 @@
 Only names and sizes are looked at; nothing is opened.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from sigma_pipeline.data_prep.source_tree import SourceFile, find_files
 from sigma_pipeline.data_prep.splits import draw_splits
 from sigma_pipeline.data_prep.suffixes import VIDEO_SUFFIXES, claims_other, suffix_of
 from sigma_pipeline.infra.errors import MissingInputError
+
+log = logging.getLogger(__name__)
 
 _MASK_FOLDER_SUFFIX = ".masks"
 
@@ -123,7 +126,19 @@ def _list_source(
 def _is_split(root: Path, candidates: Iterable[SourceFile], dataset: DatasetConfig) -> bool:
     """Whether the top folders are the splits, and no video lies outside of them."""
     folders = {path.name for path in root.iterdir() if path.is_dir()}
-    return folders == set(dataset.splits) and all("/" in file.name for file in candidates)
+    splits = set(dataset.splits)
+    if folders == splits and all("/" in file.name for file in candidates):
+        return True
+    if folders & splits:
+        log.warning(
+            "%s has folders named like splits (%s), but its top level is not exactly the folders "
+            "%s, so they are taken for classes and splits are drawn; if that is not meant, set the "
+            "dataset's splits to the folders there are",
+            root,
+            ", ".join(sorted(folders & splits)),
+            ", ".join(dataset.splits),
+        )
+    return False
 
 
 def _class_name(name: str, *, is_split: bool) -> str | None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from sigma_pipeline.data_prep.demo_motions import Motion, Path, draw_path, draw_repetitions
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
+"""Single precision: twice as fast, and far finer than a grey level."""
 
 NUM_OBJECTS = (1, 2)
 """Objects in a clip, both included."""
@@ -44,7 +45,7 @@ class _Texture:
     """Colours as a function of a point."""
 
     waves: Floats
-    """[waves, 3]: waves per unit length along x and y, phase in radians."""
+    """[waves, 3]: radians per unit length along x and y, phase in radians."""
     weights: Floats
     """[waves, 3] red, green, blue."""
     colour: Floats
@@ -54,7 +55,7 @@ class _Texture:
         """Colours in about [0, 1], [..., 3]."""
         value = np.broadcast_to(self.colour, (*x.shape, 3)).copy()
         for (along_x, along_y, phase), weight in zip(self.waves, self.weights, strict=True):
-            wave = np.cos(2 * np.pi * (along_x * x + along_y * y) + phase)
+            wave: Floats = np.cos(along_x * x + along_y * y + phase)
             value += wave[..., None] * weight
         return value
 
@@ -63,14 +64,15 @@ def _draw_texture(
     draws: np.random.Generator, waves_per_unit: tuple[float, float], contrast: float
 ) -> _Texture:
     """Waves of all directions; brightness varies more than hue, as in natural pictures."""
-    frequency = draws.uniform(*waves_per_unit, WAVES_PER_TEXTURE)
+    frequency = 2 * np.pi * draws.uniform(*waves_per_unit, WAVES_PER_TEXTURE)
     direction = draws.uniform(0, 2 * np.pi, WAVES_PER_TEXTURE)
     phase = draws.uniform(0, 2 * np.pi, WAVES_PER_TEXTURE)
     waves = np.stack([frequency * np.cos(direction), frequency * np.sin(direction), phase], axis=1)
     brightness = draws.choice([-1.0, 1.0], (WAVES_PER_TEXTURE, 1))
     hue = draws.uniform(-0.5, 0.5, (WAVES_PER_TEXTURE, 3))
     weights = contrast / np.sqrt(WAVES_PER_TEXTURE) * (brightness + hue)
-    return _Texture(waves, weights, draws.uniform(0.35, 0.65, 3))
+    colour = draws.uniform(0.35, 0.65, 3)
+    return _Texture(_single(waves), _single(weights), _single(colour))
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,28 @@ class _Object:
 
     def layer(self, size_px: int) -> tuple[Floats, Floats]:
         """Colours [frames, height, width, 3] and opacity [frames, height, width]."""
-        centres = (np.arange(size_px) + 0.5) / size_px
-        x = _wrapped(centres[None, None, :] - self.path.x[:, None, None])
-        y = _wrapped(centres[None, :, None] - self.path.y[:, None, None])
-        radius = self.path.radius[:, None, None]
-        cos, sin = np.cos(self.path.angle), np.sin(self.path.angle)
-        own_x = (cos[:, None, None] * x + sin[:, None, None] * y) / radius
-        own_y = (cos[:, None, None] * y - sin[:, None, None] * x) / radius
+        centres = _pixel_centres(size_px)
+        x = _wrapped(centres[None, None, :] - _per_frame(self.path.x))
+        y = _wrapped(centres[None, :, None] - _per_frame(self.path.y))
+        radius = _per_frame(self.path.radius)
+        cos, sin = _per_frame(np.cos(self.path.angle)), _per_frame(np.sin(self.path.angle))
+        own_x, own_y = (cos * x + sin * y) / radius, (cos * y - sin * x) / radius
         bearing = np.arctan2(own_y, own_x)
         rim = 1 + self.lobe_depth * np.cos(self.lobes * bearing + self.lobe_phase)
         inside_px = (rim - np.hypot(own_x, own_y)) * radius * size_px
         return self.texture.at(own_x, own_y), np.clip(inside_px / EDGE_PX + 0.5, 0, 1)
+
+
+def _single(values: NDArray[np.float64]) -> Floats:
+    return values.astype(np.float32)
+
+
+def _per_frame(values: NDArray[np.float64]) -> Floats:
+    return _single(values)[:, None, None]
+
+
+def _pixel_centres(size_px: int) -> Floats:
+    return _single((np.arange(size_px) + 0.5) / size_px)
 
 
 def _wrapped(offset: Floats) -> Floats:
@@ -114,14 +127,12 @@ def _draw_object(draws: np.random.Generator, path: Path) -> _Object:
     )
 
 
-def render_clip(
-    motion: Motion, draws: np.random.Generator, num_frames: int, size_px: int
-) -> Clip:
+def render_clip(motion: Motion, draws: np.random.Generator, num_frames: int, size_px: int) -> Clip:
     """One clip of ``motion``; everything in it comes from ``draws``."""
     repetitions = draw_repetitions(motion, draws)
     low, high = NUM_OBJECTS
     num_objects = int(draws.integers(low, high + 1))
-    centres = (np.arange(size_px) + 0.5) / size_px
+    centres = _pixel_centres(size_px)
     x, y = np.broadcast_arrays(centres[None, None, :], centres[None, :, None])
     background = _draw_texture(draws, BACKGROUND_WAVES, contrast=0.2).at(x, y)
     picture = np.repeat(background, num_frames, axis=0)

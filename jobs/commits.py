@@ -123,12 +123,21 @@ def drop_old_optimizer_states(storage: Storage, run_name: str, keep: int) -> Non
 
     ``commit.json`` is rewritten first, so that it never names what is gone.
     """
-    with_state = [commit for commit in list_commits(storage, run_name) if commit.has_optimizer]
-    for commit in with_state[:-keep]:
-        light = replace(commit, has_optimizer=False, optimizer=())
-        write_json(storage, f"{commit.prefix}/{COMMIT_FILE}", _to_json(light))
-        for file in sorted({piece.file for piece in commit.optimizer}):
-            storage.delete(f"{commit.prefix}/{file}")
+    num_kept = 0
+    for key in reversed(_commit_keys(storage, run_name).values()):
+        commit = _read(storage, key)
+        if not commit.has_optimizer and num_kept >= keep:
+            return  # those before were dropped before
+        num_kept += commit.has_optimizer
+        if num_kept > keep:
+            _drop_optimizer_state(storage, commit)
+
+
+def _drop_optimizer_state(storage: Storage, commit: Commit) -> None:
+    light = replace(commit, has_optimizer=False, optimizer=())
+    write_json(storage, f"{commit.prefix}/{COMMIT_FILE}", _to_json(light))
+    for file in sorted({piece.file for piece in commit.optimizer}):
+        storage.delete(f"{commit.prefix}/{file}")
 
 
 def _commit_keys(storage: Storage, run_name: str) -> dict[int, str]:

@@ -87,7 +87,8 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
     concatenated; ``slices_grid2``: the same per quarter of the frame."""
     batch_clips: PositiveInt = 32
     precision: Precision = "fp32"
-    """Of the encoder's pass over evaluation clips; scores themselves are always in fp32."""
+    """Of the encoder, over evaluation clips and in the supervised reference; features are pooled
+    and scored in fp32."""
     supervised: SupervisedConfig | None = None
     pictures: bool = True
     """One picture per commit: input, mask, assigned prototypes."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from sigma_pipeline.infra.errors import ConfigError
+from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.backlog import Outcome, Task
@@ -32,6 +32,7 @@ __all__ = ["EvaluateRequest", "RayWorkers", "run_evaluate"]
 
 log = logging.getLogger(__name__)
 
+_START_ATTEMPTS = 3
 _OBJECT_STORE_BYTES = 100 << 20  # arrays go through the store; Ray carries requests only
 _LONGEST_TEMP_DIR = 30  # characters; Ray's socket names add 75, and 107 are allowed in all
 
@@ -127,23 +128,17 @@ class RayWorkers:
 
         Raises:
             ConfigError: a task asks for GPUs that are not there.
+            StageError: Ray did not come up.
         """
         if self._ray is not None:
             return
         start_s = time.monotonic()
-        self._ray = ray = _import_ray()
+        self._ray = _import_ray()
         self._folder = tempfile.mkdtemp(prefix="sigma-", dir=_short_temp_dir())
-        with _kept_signal_handler():
-            ray.init(
-                address="local",
-                num_cpus=self._launch.cpus,
-                include_dashboard=False,
-                logging_level="error",
-                log_to_driver=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=self._folder,
-            )
-        self._check_gpus(ray.cluster_resources().get("GPU", 0.0))
+        for attempts_left in reversed(range(_START_ATTEMPTS)):
+            if self._try_to_start(attempts_left):
+                break
+        self._check_gpus(self._ray.cluster_resources().get("GPU", 0.0))
         log.info("Ray is up after %.1f s", time.monotonic() - start_s)
 
     def submit(self, task: Task) -> None:
@@ -194,6 +189,28 @@ class RayWorkers:
             task, f"stopped after {self._deadline_s / 60:g} min, which is evaluate.deadline_min"
         )
 
+    def _try_to_start(self, attempts_left: int) -> bool:
+        """Whether Ray is up; it gives its own processes 30 s, which a busy machine exceeds."""
+        assert self._ray is not None
+        try:
+            with _kept_signal_handler():
+                self._ray.init(
+                    address="local",
+                    num_cpus=self._launch.cpus,
+                    include_dashboard=False,
+                    logging_level="error",
+                    log_to_driver=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    _temp_dir=self._folder,
+                )
+        except Exception as error:  # Ray raises nothing more exact than this
+            self._ray.shutdown()
+            if not attempts_left:
+                raise StageError(f"Ray did not start: {_one_line(error)}") from error
+            log.warning("Ray did not start, trying again: %s", _one_line(error))
+            return False
+        return True
+
     def _check_gpus(self, gpus: float) -> None:
         wanted = self._launch.gpus_per_task
         if wanted > gpus:
@@ -213,9 +230,11 @@ def _call(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
 def _import_ray() -> ModuleType:
     """Ray, told before it is loaded to send no statistics and to want a token of this process.
 
-    By itself it would write a token to the home directory, readable by others.
+    By itself it would write a token to the home directory, readable by others. And it would give
+    up on a worker that a busy machine starts slowly.
     """
     if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -96,6 +96,7 @@ class Grid:
             ref=self.supervised_ref,
             view=self.request.evaluate.view,
             pooling=self.request.evaluate.pooling,
+            precision=self.request.evaluate.precision,
             seed=self.request.seed,
         )
 

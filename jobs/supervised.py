@@ -27,7 +27,7 @@ from sigma_pipeline.infra.storage import (
     write_json,
     write_json_if_absent,
 )
-from sigma_pipeline.jobs.config import Pooling, SupervisedConfig
+from sigma_pipeline.jobs.config import Pooling, Precision, SupervisedConfig
 from sigma_pipeline.jobs.encoders import SUPERVISED, EncoderSource
 from sigma_pipeline.jobs.evaluate_request import evaluate_folder
 from sigma_pipeline.jobs.features import pool_tokens
@@ -56,6 +56,7 @@ class SupervisedRequest:
     view: ViewConfig
     """Evaluation's: training clips have its stride and kind of crop."""
     pooling: Pooling
+    precision: Precision
     seed: int
 
     @property
@@ -200,7 +201,11 @@ def _fit(
     for step, (batch,) in enumerate(islice(loader.micro_batches(0, 0), steps)):
         for group in optimizer.param_groups:
             group["lr"] = request.config.peak_lr * peak_share(step, steps)
-        logits = head(pool_tokens(encoder.encode(batch.clip.to(device)), request.pooling))
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=request.precision == "bf16_autocast"
+        ):
+            tokens = encoder.encode(batch.clip.to(device))
+        logits = head(pool_tokens(tokens.float(), request.pooling))
         _step(optimizer, logits, batch, step)
         if step >= 0.9 * steps:
             labels = batch.labels.to(device)

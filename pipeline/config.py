@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sigma_pipeline.data_prep.config import DatasetConfig, ShardConfig
 from sigma_pipeline.infra.errors import ConfigError
+from sigma_pipeline.infra.storage import is_local
 from sigma_pipeline.jobs.config import EvaluateConfig, LaunchConfig, TrackConfig, TrainConfig
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.pipeline.overrides import apply_overrides, parse_yaml
@@ -83,7 +84,7 @@ class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def is_local(self) -> bool:
         """Whether the store is a folder of this machine's file system."""
-        return "://" not in self.root_uri
+        return is_local(self.root_uri)
 
     @property
     def work_path(self) -> Path:
@@ -140,7 +141,7 @@ def load_config(recipe: str, overrides: Iterable[str] = ()) -> PipelineConfig:
 
 def _absolute(root_uri: str) -> str:
     """Local stores by their full path, so that the resolved recipe works from any folder."""
-    return root_uri if "://" in root_uri else str(Path(root_uri).expanduser().resolve())
+    return str(Path(root_uri).expanduser().resolve()) if is_local(root_uri) else root_uri
 
 
 def _dataset_problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:

@@ -142,7 +142,7 @@ def _train_and_evaluate(config: PipelineConfig, services: Services) -> None:
         except Interrupted:
             raise
         except PipelineError as error:
-            log.error("Evaluation failed, training goes on: %s", error)
+            log.error("Evaluation ended early, training is waited for: %s", error)
             failure = error
     if failure is not None:
         raise failure

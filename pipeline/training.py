@@ -12,6 +12,7 @@ from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_j
 from sigma_pipeline.jobs.commits import newest_commit, train_folder
 from sigma_pipeline.jobs.launch import TrainJob, launch_train
 from sigma_pipeline.jobs.train_request import TrainRequest
+from sigma_pipeline.jobs.train_result import TrainResult
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.log_tail import LogTail
 from sigma_pipeline.pipeline.run_recipe import record_recipe
@@ -166,7 +167,7 @@ def _is_running(job: TrainJob, tail: LogTail) -> bool:
     return job.poll() == "running"
 
 
-def _wait(job: TrainJob, tail: LogTail) -> dict[str, Any]:
+def _wait(job: TrainJob, tail: LogTail) -> TrainResult:
     while _is_running(job, tail):
         time.sleep(_POLL_INTERVAL_S)
     tail.show_new()

@@ -103,7 +103,6 @@ class UnsupervisedVos(BaseModel, frozen=True, extra="forbid"):
 
     def _centres(self, points: Tensor, num_clusters: int, seed: int) -> Tensor:
         # Takes seconds to import, which tables of scores need not wait for.
-        from sklearn import config_context
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
@@ -113,9 +112,7 @@ class UnsupervisedVos(BaseModel, frozen=True, extra="forbid"):
             max_iter=self.iterations,
             random_state=seed,
         )
-        # For a few hundred points, checking the arguments costs as much as the clustering.
-        unchecked = config_context(assume_finite=True, skip_parameter_validation=True)
-        with unchecked, warnings.catch_warnings():
+        with warnings.catch_warnings():
             # A collapsed encoder has fewer distinct tokens than clusters: a result, no fault.
             warnings.simplefilter("ignore", ConvergenceWarning)
             kmeans.fit(points.numpy())

@@ -56,7 +56,9 @@ def test_folders_named_like_the_splits_are_the_splits(tmp_path: Path) -> None:
     assert [row.source for row in listing.left_out["train"]] == ["README.md"]
 
 
-def test_one_more_top_folder_and_the_splits_are_drawn(tmp_path: Path) -> None:
+def test_one_more_top_folder_and_the_splits_are_drawn_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     listing = listed(touch(tmp_path, "train/a.mp4", "train/b.mp4", "val/c.mp4", "test/d.mp4"))
 
     assert listing.classes == ("test", "train", "val")
@@ -64,6 +66,7 @@ def test_one_more_top_folder_and_the_splits_are_drawn(tmp_path: Path) -> None:
         "train",
         "val",
     }
+    assert "folders named like splits (train, val)" in caplog.text
 
 
 def test_labels_count_over_all_splits(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""The demo set as files: layout, repeatability, and nothing half-visible."""
+
 import json
 from pathlib import Path
 

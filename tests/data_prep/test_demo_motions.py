@@ -1,3 +1,5 @@
+"""Paths of the demo's objects: what each motion does, and that one frame does not tell."""
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,3 +1,5 @@
+"""Pixels and masks of the demo's clips."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Encoded videos decode to what went in, and are the same bytes each time."""
+
 from pathlib import Path
 
 import av

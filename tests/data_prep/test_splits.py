@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_pipeline.data_prep.splits import draw_splits
@@ -10,6 +10,7 @@ from sigma_pipeline.data_prep.splits import draw_splits
 SHARES = {"train": 0.8, "val": 0.2}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), st.sampled_from(["a", "b", None]), max_size=40))
 def test_every_name_gets_a_split_and_every_large_enough_class_has_all_splits(
     class_of: dict[str, str | None],
@@ -22,6 +23,7 @@ def test_every_name_gets_a_split_and_every_large_enough_class_has_all_splits(
         assert splits == set(SHARES) if count > 1 else splits == {"train"}
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=5, max_value=200))
 def test_shares_are_kept_to_within_one_video(count: int) -> None:
     drawn = draw_splits(((f"{n}.mp4", "walk") for n in range(count)), SHARES)

@@ -1,6 +1,6 @@
 """Assigning videos to shards."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_pipeline.data_prep.catalogue import Video
@@ -13,6 +13,7 @@ def videos(*sizes: int) -> list[Video]:
     return [Video(file, class_name=None, split="train") for file in files]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(min_value=0, max_value=50), max_size=60),
     st.integers(min_value=1, max_value=8),

@@ -1,5 +1,6 @@
 """What touches the science of a training run, and what does not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,29 +13,39 @@ from sigma_pipeline.pipeline.science import (
     training_settings,
 )
 
+Settings = Callable[..., dict[str, Any]]
 
-def settings(*overrides: str, version: str = "v1") -> dict[str, Any]:
-    return training_settings(load_config("demo", overrides), version)
+
+@pytest.fixture
+def settings(recipe_path: str) -> Settings:
+    """Training settings of the small recipe with overrides."""
+
+    def build(*overrides: str, version: str = "v1") -> dict[str, Any]:
+        return training_settings(load_config(recipe_path, overrides), version)
+
+    return build
 
 
 @pytest.mark.parametrize(
     ("override", "line"),
     [
         ("seed=1", "seed: 0 -> 1"),
-        ("model.prototypes=7", "model.prototypes: 128 -> 7"),
+        ("model.prototypes=7", "model.prototypes: 4000 -> 7"),
         ("train.optimizer.weight_decay=0.1", "train.optimizer.weight_decay: 0.05 -> 0.1"),
         ("train.clip.frame_stride=3", "train.clip.frame_stride: 2 -> 3"),
-        ("train.precision=bf16_autocast", "train.precision: fp32 -> bf16_autocast"),
+        ("train.precision=fp32", "train.precision: bf16_autocast -> fp32"),
     ],
 )
-def test_another_setting_of_the_science_is_another_fingerprint(override: str, line: str) -> None:
+def test_another_setting_of_the_science_is_another_fingerprint(
+    settings: Settings, override: str, line: str
+) -> None:
     before, now = settings(), settings(override)
 
     assert science_fingerprint(before) != science_fingerprint(now)
     assert differences(before, now) == ([line], [])
 
 
-def test_another_version_of_the_data_is_other_science() -> None:
+def test_another_version_of_the_data_is_other_science(settings: Settings) -> None:
     touching, _ = differences(settings(), settings(version="v2"))
 
     assert touching == ["dataset_version: v1 -> v2"]
@@ -51,7 +62,7 @@ def test_another_version_of_the_data_is_other_science() -> None:
     ],
 )
 def test_a_setting_without_effect_keeps_the_fingerprint_and_is_still_named(
-    override: str, key: str
+    settings: Settings, override: str, key: str
 ) -> None:
     before, now = settings(), settings(override)
 
@@ -65,11 +76,15 @@ def test_a_setting_without_effect_keeps_the_fingerprint_and_is_still_named(
 @pytest.mark.parametrize(
     "override", ["launch.train.cpu_processes=1", "track.experiment=x", "evaluate.cells=[]"]
 )
-def test_where_it_runs_and_what_is_measured_is_no_training_setting(override: str) -> None:
+def test_where_it_runs_and_what_is_measured_is_no_training_setting(
+    settings: Settings, override: str
+) -> None:
     assert settings(override) == settings()
 
 
-def test_cutting_the_batch_is_science_where_assignments_are_balanced_per_micro_batch() -> None:
+def test_cutting_the_batch_is_science_where_assignments_are_balanced_per_micro_batch(
+    settings: Settings,
+) -> None:
     per_micro_batch = "model.sinkhorn.scope=micro_batch"
     before, now = settings(per_micro_batch), settings(per_micro_batch, "train.micro_batch_clips=2")
 
@@ -78,7 +93,7 @@ def test_cutting_the_batch_is_science_where_assignments_are_balanced_per_micro_b
     assert [line.partition(":")[0] for line in touching] == ["train.micro_batch_clips"]
 
 
-def test_a_record_without_a_newer_key_counts_as_its_default() -> None:
+def test_a_record_without_a_newer_key_counts_as_its_default(settings: Settings) -> None:
     recorded = settings()
     del recorded["train"]["optimizer"]["gradient_clip_norm"]
     del recorded["model"]["temperature"]

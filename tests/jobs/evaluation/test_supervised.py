@@ -31,6 +31,7 @@ def request_(add_commit: Callable[..., Commit]) -> SupervisedRequest:
         ref=DatasetRef("squares", "train", "v1"),
         view=ViewConfig(frame_stride=2, crop="resize"),
         pooling="mean",
+        precision="fp32",
         seed=0,
     )
 
