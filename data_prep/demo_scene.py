@@ -92,7 +92,8 @@ class _Object:
         y = _wrapped(centres[None, :, None] - _per_frame(self.path.y))
         radius = _per_frame(self.path.radius)
         cos, sin = _per_frame(np.cos(self.path.angle)), _per_frame(np.sin(self.path.angle))
-        own_x, own_y = (cos * x + sin * y) / radius, (cos * y - sin * x) / radius
+        own_x = _single((cos * x + sin * y) / radius)
+        own_y = _single((cos * y - sin * x) / radius)
         bearing = np.arctan2(own_y, own_x)
         rim = 1 + self.lobe_depth * np.cos(self.lobes * bearing + self.lobe_phase)
         inside_px = (rim - np.hypot(own_x, own_y)) * radius * size_px

@@ -1,11 +1,13 @@
 """From a source file to a sample."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sigma_pipeline.data_prep.catalogue import Video
 from sigma_pipeline.data_prep.config import TranscodeConfig
@@ -16,6 +18,7 @@ from sigma_pipeline.data_prep.source_tree import SourceFile
 from sigma_pipeline.infra.errors import StageError
 
 COPY = SampleSettings(min_frames=2, transcode=None)
+SMALL = SampleSettings(min_frames=2, transcode=TranscodeConfig(short_side_px=12))
 
 
 @pytest.fixture
@@ -59,12 +62,31 @@ def test_the_member_is_called_after_the_file_or_else_its_container(
 
 
 def test_a_transcoded_video_is_described_as_it_is_stored(path: Path) -> None:
-    settings = SampleSettings(2, TranscodeConfig(short_side_px=12))
-
-    sample = prepared(path, "a.avi", settings)
+    sample = prepared(path, "a.avi", SMALL)
 
     assert (sample.suffix, sample.probe.width, sample.probe.height) == (".mp4", 20, 12)
     assert sample.sha256 == hashlib.sha256(dict(sample.members)["mp4"]).hexdigest()
+
+
+@pytest.mark.parametrize(("settings", "size"), [(COPY, (40, 24)), (SMALL, (20, 12))])
+def test_annotation_and_masks_go_into_the_sample_at_the_size_of_its_video(
+    path: Path, settings: SampleSettings, size: tuple[int, int]
+) -> None:
+    (path.parent / "a.json").write_text('{"repetitions": 3}')
+    Image.new("P", (40, 24)).save(path.parent / "00002.png")
+    sidecars = tuple(
+        SourceFile(str(path.parent / name), f"a.masks/{name}", 1)
+        for name in ("a.json", "00002.png")
+    )
+    file = SourceFile(str(path), "a.mp4", path.stat().st_size)
+
+    sample = prepare(Video(file, None, "train", sidecars=sidecars), settings)
+
+    members = dict(sample.members)
+    assert members.keys() == {"mp4", "json", "00002.png"}
+    assert Image.open(io.BytesIO(members["00002.png"])).size == size
+    assert sample.annotation == '{"repetitions":3}'
+    assert json.loads(members["json"])["annotation"] == {"repetitions": 3}
 
 
 def test_a_file_that_changed_since_it_was_listed_stops_the_stage(path: Path) -> None:
