@@ -67,7 +67,7 @@ class Command:
 
     def files(self, pattern: str) -> dict[str, bytes]:
         """Files of the store by path."""
-        found = sorted(self.store.glob(pattern))
+        found = sorted(path for path in self.store.glob(pattern) if path.is_file())
         return {str(path.relative_to(self.store)): path.read_bytes() for path in found}
 
     def newest_step(self, run_name: str) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def make_request(tmp_path: Path, storage: Storage) -> MakeRequest:
 @pytest.fixture(scope="session")
 def one_rank() -> Iterator[RankContext]:
     """The process group of the test process: DeepSpeed bears only one per process."""
-    with warnings.catch_warnings(action="ignore"), init_ranks(RankPlace(), 1) as context:
+    with ExitStack() as stack:
+        with warnings.catch_warnings(action="ignore"):  # those of DeepSpeed's import
+            context = stack.enter_context(init_ranks(RankPlace(), 1))
         yield context
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,52 @@ def test_ray_is_not_started_when_there_is_nothing_to_do(
     skipped = make_request({"benchmark": "uvos", "test_split": "train"})
 
     assert run_evaluate(skipped, storage, journal) == 0
+
+
+class SlowRay:
+    """Comes up only after a number of attempts."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.num_shutdowns = 0
+
+    def init(self, **settings: object) -> None:
+        """Fails as Ray does when the machine is busy."""
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Exception("The current node timed out during startup.")
+
+    def shutdown(self) -> None:
+        """Counted."""
+        self.num_shutdowns += 1
+
+    def cluster_resources(self) -> dict[str, float]:
+        """Those of a machine without GPUs."""
+        return {"CPU": 2.0}
+
+
+@pytest.mark.parametrize(("failures", "is_up"), [(0, True), (2, True), (3, False)])
+def test_ray_is_given_three_attempts_to_come_up(
+    failures: int, is_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = SlowRay(failures)
+    monkeypatch.setattr(evaluate, "_import_ray", lambda: ray)
+    expected = nullcontext() if is_up else pytest.raises(StageError, match="timed out during")
+
+    with expected, RayWorkers(EvaluateLaunchConfig(), retries=0, deadline_s=1) as workers:
+        workers.start()
+
+    assert ray.num_shutdowns == failures + 1
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_import_ray", lambda: SlowRay(0))
+    launch = EvaluateLaunchConfig(gpus_per_task=0.5)
+
+    refused = pytest.raises(ConfigError, match=r"gpus_per_task=0.5, but this machine has 0 GPUs")
+
+    with RayWorkers(launch, retries=0, deadline_s=1) as workers, refused:
+        workers.start()
 
 
 @pytest.mark.slow
