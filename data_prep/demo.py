@@ -9,14 +9,16 @@ the clips of a shorter one, and workers may render in any order.
 """
 
 import colorsys
+import fcntl
 import json
 import logging
 import os
 import shutil
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -64,33 +66,35 @@ def render(config: RenderedConfig, folder: Path, workers: int | None = None) -> 
     """Render the set into ``folder``; nothing happens when it is complete there already.
 
     The set is rendered beside ``folder`` and renamed, so a folder of that name is always whole.
-    Of two processes that render at once, the second adopts the first one's.
+    One process of a machine renders at a time, and first removes what killed ones have left.
 
     Args:
         config: how many clips, how long, how large.
-        folder: where the set appears; see `demo_folder`.
+        folder: where the set appears, on a disk of this machine; see `demo_folder`.
         workers: processes; as many as the machine has cores when absent.
     """
     if (folder / _COMPLETE).is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _COMPLETE).is_file():  # another process may just have finished it
+            _render_and_rename(config, folder, workers or os.cpu_count() or 1)
+
+
+def _render_and_rename(config: RenderedConfig, folder: Path, workers: int) -> None:
+    prefix = f".{folder.name}-"
+    for abandoned in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         places = _plan(config, unfinished)
         log.info("Rendering %d demo clips into %s", len(places), folder)
-        _render_all(places, workers or os.cpu_count() or 1)
+        _render_all(places, workers)
         (unfinished / _COMPLETE).write_text(config.model_dump_json() + "\n")
-        _publish(unfinished, folder)
+        unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _publish(unfinished: Path, folder: Path) -> None:
-    try:
-        unfinished.rename(folder)
-    except OSError:  # not empty: another process was first
-        if not (folder / _COMPLETE).is_file():
-            raise
 
 
 def _plan(config: RenderedConfig, folder: Path) -> list[_Place]:
@@ -111,9 +115,22 @@ def _render_all(places: list[_Place], workers: int) -> None:
         for place in places:
             _write_clip(place)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         for _ in pool.map(_write_clip, places, chunksize=_CLIPS_PER_TASK):
             pass
+
+
+def _end_with_parent() -> None:
+    """Workers of a killed process would otherwise wait for tasks for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write_clip(place: _Place) -> None:

@@ -110,8 +110,8 @@ def init_ranks(
     is_ours = not dist.is_initialized()
     if is_ours:
         _join(place, device, is_stopping)
-    _prepare_deepspeed(place, device)
     try:
+        _prepare_deepspeed(place, device)
         control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
         yield RankContext(place.rank, place.world_size, place.local_rank, device, control)
     finally:
@@ -145,7 +145,10 @@ def _prepare_deepspeed(place: RankPlace, device: torch.device) -> None:
     os.environ["LOCAL_RANK"] = str(place.local_rank)
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # read at the first import
-    with _mlflow_hidden():
+    # Its autotuner, which is not used, imports mlflow where that is installed: more than a second
+    # and 115 MB per rank. Left alone where another thread might be importing it for itself.
+    unused = () if threading.active_count() > 1 else ("mlflow",)
+    with modules_hidden(*unused):
         # Imported here: it takes seconds, and reads the variables above.
         import deepspeed
         import deepspeed.ops
@@ -158,17 +161,16 @@ def _prepare_deepspeed(place: RankPlace, device: torch.device) -> None:
 
 
 @contextmanager
-def _mlflow_hidden() -> Iterator[None]:
-    """Lets ``import mlflow`` fail inside: DeepSpeed's autotuner, which is not used, imports it.
+def modules_hidden(*names: str) -> Iterator[None]:
+    """Lets the import of modules fail inside, unless they are there already.
 
-    Saves each rank more than a second and 115 MB. Where other threads might just be importing
-    mlflow for themselves, or have done so, it is left alone.
+    For what a library imports only to see whether it could.
     """
-    if "mlflow" in sys.modules or threading.active_count() > 1:
-        yield
-        return
-    sys.modules["mlflow"] = None  # type: ignore[assignment]  # documented: makes imports fail
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # documented: makes imports fail
     try:
         yield
     finally:
-        del sys.modules["mlflow"]
+        for name in hidden:
+            del sys.modules[name]

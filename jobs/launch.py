@@ -155,6 +155,7 @@ def launch_train(request: TrainRequest, launch: LaunchConfig, work_dir: Path) ->
 
     Raises:
         ConfigError: this machine has not what ``launch`` asks for.
+        StageError: SLURM did not take the job.
     """
     num_processes, num_gpus = processes_per_node(launch)
     folder = work_dir / "submitit" / request.run_name / new_attempt()
@@ -172,9 +173,19 @@ def launch_train(request: TrainRequest, launch: LaunchConfig, work_dir: Path) ->
         visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
     with _child_settings(launch.train.cpus_per_process, is_local=waits_here):
-        job = TrainJob(executor.submit(task), task.request)
+        job = TrainJob(_submitted(executor, task), task.request)
     log.info("Training runs as %d process(es) per node; log: %s", num_processes, job.log_path)
     return job
+
+
+def _submitted(executor: submitit.AutoExecutor, task: TrainTask) -> "submitit.Job[TrainResult]":
+    try:
+        return executor.submit(task)
+    except submitit.core.utils.FailedJobError as error:
+        raise StageError(
+            f"SLURM did not take the job: {str(error).strip()}. Check launch.partition, "
+            "launch.account and launch.train against what sinfo shows, and run it again"
+        ) from error
 
 
 def processes_per_node(launch: LaunchConfig) -> tuple[int, int]:
@@ -232,6 +243,9 @@ def _child_settings(num_threads: int, *, is_local: bool) -> Iterator[None]:
     if is_local:
         # Else gloo looks up the host's name, which may wait for a server that is not there.
         variables["GLOO_SOCKET_IFNAME"] = "lo"
+    if "SLURM_CONF" in os.environ:
+        # Of a job's variables, which are cleared below; but this one is the site's.
+        variables["SLURM_CONF"] = os.environ["SLURM_CONF"]
     with submitit.helpers.clean_env(), submitit.helpers.environment_variables(**variables):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sigma_pipeline.data_prep.draws import sample_seed
 from sigma_pipeline.data_prep.loader import Batch
 from sigma_pipeline.jobs.config import TrainConfig
-from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.distributed import RankContext, modules_hidden
 from sigma_pipeline.jobs.optimizer import build_adamw, set_learning_rate
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.loss import normalize_prototypes
@@ -82,12 +82,14 @@ def build_engine(
         num_elements=num_parameters(model),
         is_cuda=device.type == "cuda",
     )
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=build_adamw(model, train.optimizer),
-        config=config,
-        dist_init_required=False,
-    )
+    # Looking whether the optimizer is Muon would load the compiler of PyTorch: a second, 44 MB.
+    with modules_hidden("deepspeed.runtime.zero.muon.muon_optimizer"):
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=build_adamw(model, train.optimizer),
+            config=config,
+            dist_init_required=False,
+        )
     return engine
 
 

@@ -1,6 +1,12 @@
 """The demo set as files: layout, repeatability, and nothing half-visible."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -95,24 +101,27 @@ def test_an_interrupted_rendering_leaves_nothing(
 
     with pytest.raises(KeyboardInterrupt):
         render(SMALL, tmp_path / "set", workers=1)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_the_second_of_two_renderers_adopts_the_first_ones_set(
+def test_what_a_killed_rendering_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".set-abandoned" / "train").mkdir(parents=True)
+
+    render(SMALL, tmp_path / "set", workers=1)
+
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["set"]
+
+
+def test_the_second_of_two_renderers_waits_for_the_first_ones_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "set"
-    monkeypatch.setattr(demo, "_render_all", lambda *_: render_first())
+    rendered_clips: list[object] = []
+    monkeypatch.setattr(demo, "_write_clip", rendered_clips.append)
 
-    def render_first() -> None:
-        monkeypatch.setattr(demo, "_render_all", lambda *_: None)
-        render(SMALL, folder)
-        (folder / "first").touch()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: render(SMALL, tmp_path / "set", workers=1), range(2)))
 
-    render(SMALL, folder)
-
-    assert (folder / "first").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert len(rendered_clips) == SMALL.train_clips + SMALL.val_clips
 
 
 def test_settings_have_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -128,3 +137,37 @@ def test_any_number_of_workers_renders_the_same_bytes(rendered: Path, tmp_path: 
     render(SMALL, tmp_path / "set", workers=2)
 
     assert contents(tmp_path / "set") == contents(rendered)
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_rendering_process_is_killed(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from sigma_pipeline.data_prep.config import RenderedConfig
+from sigma_pipeline.data_prep.demo import render
+if __name__ == "__main__":
+    render(RenderedConfig(train_clips=100000), Path({str(tmp_path / "set")!r}), workers=2)
+"""
+    (tmp_path / "program.py").write_text(program)
+    process = subprocess.Popen([sys.executable, "-P", str(tmp_path / "program.py")])
+    while not list(tmp_path.glob(".set-*/train/*/*.mp4")):
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    deadline = time.monotonic() + 20
+    while any(_runs(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(children) >= 2
+    assert not any(_runs(child) for child in children)
+
+
+def _runs(process: str) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in {"Z", "X"}

@@ -1,11 +1,14 @@
 """Exchanges between ranks, with one rank; those of two are in test_train_processes."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from sigma_pipeline.infra.errors import ConfigError
-from sigma_pipeline.jobs.distributed import RankContext, init_ranks
+from sigma_pipeline.jobs.distributed import RankContext, init_ranks, modules_hidden
 from sigma_pipeline.jobs.train_request import RankPlace
 
 
@@ -42,3 +45,13 @@ def test_a_process_group_that_is_there_is_used_and_left_alone(one_rank: RankCont
 
     assert dist.is_initialized()
     assert torch.get_num_threads() == threads
+
+
+def test_hidden_modules_cannot_be_imported_and_come_back() -> None:
+    sys.modules.pop("wave", None)
+
+    with modules_hidden("wave", "json"), pytest.raises(ImportError):
+        importlib.import_module("wave")
+
+    assert importlib.import_module("wave").open
+    assert importlib.import_module("json").loads

@@ -95,6 +95,19 @@ def test_children_inherit_the_settings_and_the_launcher_keeps_its_own(
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
+def test_children_lose_an_outer_job_but_keep_where_the_site_keeps_its_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CONF", "/site/slurm.conf")
+
+    with launch._child_settings(1, is_local=False):
+        inherited = dict(os.environ)
+
+    assert "SLURM_JOB_ID" not in inherited
+    assert inherited["SLURM_CONF"] == "/site/slurm.conf"
+
+
 def test_the_error_of_a_rank_is_found_among_the_lost_connections() -> None:
     lost = "Traceback\nRuntimeError: Connection closed by peer\n\n----------------------\nlogs"
     cause = (
