@@ -27,6 +27,7 @@ unpack_ceph() {
     mkdir -p "$state/packages"
     (
         cd "$state/packages"
+        apt-get -q update || true # lists may be old or, on a new machine, absent
         # what an installation would add on this machine
         apt-get -s install --no-install-recommends radosgw ceph-mon ceph-osd ceph-common |
             awk '/^Inst/ {print $2}' | xargs apt-get -q download
