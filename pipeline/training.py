@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import ConfigError, Interrupted, PipelineError
 from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_json_if_absent
 from sigma_pipeline.jobs.commits import newest_commit, train_folder
@@ -118,20 +117,12 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
         Interrupted: somebody else stopped the job.
         PipelineError: what ended the job.
     """
-    split = config.train.dataset, config.train.split
-    dataset = resolve_refs(services.storage, config, [split])[split]
-    settings = training_settings(config, dataset.version)
-    record_settings(services.storage, config.run_name, settings)
-    record_recipe(services, config, [dataset])
-    with services.journal("settings") as journal:
-        journal.parameters(headline(settings))
+    request = _recorded_request(config, services)
     if is_training_finished(services.storage, config.run_name):
         log.info("Stage train is up to date: run %s is trained to its end", config.run_name)
         yield None
         return
-    job = launch_train(
-        _request(config, dataset, science_fingerprint(settings)), config.launch, config.work_path
-    )
+    job = launch_train(request, config.launch, config.work_path)
     tail = LogTail(job.log_path, services.show)
     is_left_in_order = False
     try:
@@ -148,7 +139,15 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
         )
 
 
-def _request(config: PipelineConfig, dataset: DatasetRef, fingerprint: str) -> TrainRequest:
+def _recorded_request(config: PipelineConfig, services: Services) -> TrainRequest:
+    """What to train, once it is sure that it may be, and written down in the run."""
+    split = config.train.dataset, config.train.split
+    dataset = resolve_refs(services.storage, config, [split])[split]
+    settings = training_settings(config, dataset.version)
+    record_settings(services.storage, config.run_name, settings)
+    record_recipe(services, config, [dataset])
+    with services.journal("settings") as journal:
+        journal.parameters(headline(settings))
     return TrainRequest(
         run_name=config.run_name,
         root_uri=config.root_uri,
@@ -158,7 +157,7 @@ def _request(config: PipelineConfig, dataset: DatasetRef, fingerprint: str) -> T
         model=config.model,
         train=config.train,
         dataset=dataset,
-        config_fingerprint=fingerprint,
+        config_fingerprint=science_fingerprint(settings),
     )
 
 
