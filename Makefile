@@ -3,6 +3,7 @@
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
 #   make setup TORCH_INDEX_URL=<a PyTorch wheel index>     handed to pip for torch alone
 # Another interpreter:  make setup PYTHON=python3.12
+# test-s3 starts a private S3 server (Ceph) in build/s3 for the storage tests, and ends it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

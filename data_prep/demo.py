@@ -40,7 +40,6 @@ CRF = 12
 GOP_FRAMES = 12
 SPLITS = ("train", "val")
 """Their places are part of each clip's key: append only."""
-_COMPLETE = "complete.json"
 _CLIPS_PER_TASK = 16
 
 
@@ -73,12 +72,12 @@ def render(config: RenderedConfig, folder: Path, workers: int | None = None) -> 
         folder: where the set appears, on a disk of this machine; see `demo_folder`.
         workers: processes; as many as the machine has cores when absent.
     """
-    if (folder / _COMPLETE).is_file():
+    if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / _COMPLETE).is_file():  # another process may just have finished it
+        if not folder.is_dir():  # another process may just have finished it
             _render_and_rename(config, folder, workers or os.cpu_count() or 1)
 
 
@@ -91,7 +90,6 @@ def _render_and_rename(config: RenderedConfig, folder: Path, workers: int) -> No
         places = _plan(config, unfinished)
         log.info("Rendering %d demo clips into %s", len(places), folder)
         _render_all(places, workers)
-        (unfinished / _COMPLETE).write_text(config.model_dump_json() + "\n")
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

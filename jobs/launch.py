@@ -19,7 +19,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +104,8 @@ class TrainJob:
 
     def stop(self) -> None:
         """Asks the job to save, commit and end, and returns at once; ``wait`` for it."""
-        if self._outcome is not None or self._job.done():
+        is_in_this_process = isinstance(self._job, submitit.DebugJob)
+        if self._outcome is not None or is_in_this_process or self._job.done():
             return
         self._asked_to_stop_s = time.monotonic()
         if self._is_local:
@@ -123,26 +124,27 @@ class TrainJob:
         tasks = [self._job.task(rank) for rank in range(self._job.num_tasks)]
         # Only on a network file system may a result come late; submitit waits 15 s for each.
         silent = [
-            str(rank)
+            rank
             for rank, task in enumerate(tasks)
             if self._is_local and not task.paths.result_pickle.exists()
         ]
+        spoken = [task for rank, task in enumerate(tasks) if rank not in silent]
+        failures = [str(failure) for task in spoken if (failure := task.exception()) is not None]
+        if error := find_our_error(failures, self.log_path):
+            return error
+        if silent and self._asked_to_stop_s is not None and not failures:
+            return stopped_before_start(self._request, "stopped while starting")
         if silent:
-            return self._without_result(silent)
-        failures = [str(failure) for task in tasks if (failure := task.exception()) is not None]
-        if not failures:
-            result: TrainResult = self._job.results()[0]
-            return result
-        return _as_pipeline_error(failures, self.log_path)
-
-    def _without_result(self, silent: list[str]) -> TrainResult | PipelineError:
-        """Ranks that ended before they could say anything: stopped while starting, or killed."""
-        if self._asked_to_stop_s is None:
+            ranks = ", ".join(map(str, silent))
             return StageError(
-                f"training ended without a word on rank {', '.join(silent)}: killed from outside, "
-                f"or out of memory; run it again to resume. Log: {self.log_path}"
+                f"training ended without a word on rank {ranks}: killed from outside, or out of "
+                f"memory; run it again to resume (log: {self.log_path})"
             )
-        return stopped_before_start(self._request, "stopped while starting")
+        if failures:
+            last_line = failures[0].partition("\n-----")[0].strip().rpartition("\n")[2]
+            return StageError(f"training failed: {last_line} (log: {self.log_path})")
+        result: TrainResult = self._job.results()[0]
+        return result
 
 
 def launch_train(request: TrainRequest, launch: LaunchConfig, work_dir: Path) -> TrainJob:
@@ -270,8 +272,8 @@ def _place(environment: submitit.JobEnvironment) -> RankPlace:
     )
 
 
-def _as_pipeline_error(failures: list[str], log_path: Path) -> PipelineError:
-    """The error that a rank raised, out of the tracebacks of all ranks.
+def find_our_error(failures: Iterable[str], log_path: Path) -> PipelineError | None:
+    """The error of ours that a rank raised, out of the tracebacks of all ranks.
 
     When one rank fails the others lose the connection to it; theirs are not the cause.
     """
@@ -281,5 +283,4 @@ def _as_pipeline_error(failures: list[str], log_path: Path) -> PipelineError:
             message = match[2].partition("\n-----")[0].strip()
             error: PipelineError = kind(f"{message} (log: {log_path})")
             return error
-    last_line = failures[0].partition("\n-----")[0].strip().rpartition("\n")[2]
-    return StageError(f"training failed: {last_line} (log: {log_path})")
+    return None

@@ -1,6 +1,7 @@
 """A dataset and a model small enough to be trained in a test."""
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -98,6 +99,18 @@ def one_rank() -> Iterator[RankContext]:
         with warnings.catch_warnings(action="ignore"):  # those of DeepSpeed's import
             context = stack.enter_context(init_ranks(RankPlace(), 1))
         yield context
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A job sets logging up for its whole process, which here is that of all tests."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def fill_store(store: Storage, objects: dict[str, bytes]) -> None:

@@ -2,15 +2,23 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from sigma_pipeline.infra.errors import ConfigError, MissingInputError, StageError
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError
+from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs import launch
 from sigma_pipeline.jobs.config import LaunchConfig, TrainLaunchConfig
-from sigma_pipeline.jobs.launch import executor_parameters, processes_per_node
+from sigma_pipeline.jobs.launch import (
+    executor_parameters,
+    find_our_error,
+    launch_train,
+    processes_per_node,
+)
+from sigma_pipeline.jobs.train_request import TrainRequest
 
 LOG = Path("/logs/0_log.err")
 
@@ -116,16 +124,28 @@ def test_the_error_of_a_rank_is_found_among_the_lost_connections() -> None:
         "\n----------------------\nYou can check full logs"
     )
 
-    error = launch._as_pipeline_error([lost, cause], LOG)
+    error = find_our_error([lost, cause], LOG)
 
     assert isinstance(error, MissingInputError)
     assert str(error) == f"dataset 'd' is not there; make it (log: {LOG})"
 
 
-def test_any_other_error_is_told_by_its_last_line() -> None:
-    trace = "Job failed:\n  File x\nRuntimeError: Connection closed by peer\n\n-----------\nlogs"
+def test_errors_of_others_are_not_taken_for_ours() -> None:
+    trace = "Traceback:\n  File x\nRuntimeError: Connection closed by peer\n"
 
-    error = launch._as_pipeline_error([trace], LOG)
+    assert find_our_error([trace], LOG) is None
 
-    assert type(error) is StageError
-    assert str(error) == (f"training failed: RuntimeError: Connection closed by peer (log: {LOG})")
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of DeepSpeed's, from torch 2.13
+def test_the_debug_executor_trains_in_this_process(
+    make_request: Callable[..., TrainRequest], storage: Storage
+) -> None:
+    request = make_request(epochs=1)
+
+    job = launch_train(request, LaunchConfig(cluster="debug"), Path(request.work_dir))
+    job.stop()  # nobody to ask yet
+
+    assert not storage.list("runs")
+    assert job.wait()["state"] == "finished"
+    assert job.poll() == "finished"

@@ -1,9 +1,8 @@
 """Training in one process: what a run leaves behind, how it resumes, and how it stops."""
 
-import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,18 +24,6 @@ pytestmark = [
 ]
 
 MakeRequest = Callable[..., TrainRequest]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """A job sets logging up for its whole process, which here is that of all tests."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def curve(storage: Storage) -> dict[int, tuple[float, float]]:
