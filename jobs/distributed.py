@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ def _prepare_deepspeed(place: RankPlace, device: torch.device) -> None:
         import deepspeed.ops
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed 0.19 calls what torch 2.13 has renamed; nothing that a user could act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if device.type == "cpu":
         # Else the first start compiles an operator for inference: 80 s, and a compiler is needed.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
