@@ -49,7 +49,7 @@ test: setup
 	$(PYTEST)
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations=10
 
 # Against a real object store on this machine (Ceph's gateway, unpacked below build/).
 test-s3: setup

@@ -148,15 +148,19 @@ def test_other_science_is_refused_and_leaves_the_run_as_it_was(command: Command)
     assert command.files("runs/demo/**/*") == before
 
 
-def test_another_cell_is_filled_in_and_the_others_stay(command: Command) -> None:
+def test_another_cell_is_filled_in_beside_the_others(command: Command) -> None:
     before = command.files("runs/demo/evaluate/step-*/**/*.json")
+    evaluate = ("run", "--stage", "evaluate")
 
-    done = command.run("run", "--stage", "evaluate", overrides=["evaluate.cells.0.settings.k=3"])
+    done = command.run(*evaluate, overrides=["evaluate.cells.0.settings.k=3"])
+    back = command.run(*evaluate)
 
     after = command.files("runs/demo/evaluate/step-*/**/*.json")
     assert done.returncode == 0, done.stderr
     assert before.items() <= after.items()
     assert len(after) == len(before) + 3
+    assert "knn-" in done.stdout
+    assert "knn-" not in back.stdout
 
 
 def test_a_command_killed_in_training_is_finished_by_the_same_command(command: Command) -> None:
