@@ -29,6 +29,7 @@ from sigma_pipeline.jobs.supervised import (
 log = logging.getLogger(__name__)
 
 PICTURE_NAME = "evaluate/assignments"
+_FAILURES_TOLD = 5
 _POLL_S = 1.0
 _PROGRESS_INTERVAL_S = 30.0
 
@@ -256,9 +257,11 @@ class Evaluation:
             self._record_failure(Outcome(task, f"not started: {', '.join(task.needs)} failed"))
         self._journal.flush()
         if self._failures:
+            more = len(self._failures) - _FAILURES_TOLD
+            rest = f"; and {more} more, which the log names" if more > 0 else ""
             raise StageError(
                 f"{len(self._failures)} evaluations failed, all others are done; the same command "
-                f"tries them again: {'; '.join(self._failures)}"
+                f"tries them again: {'; '.join(self._failures[:_FAILURES_TOLD])}{rest}"
             )
 
 
