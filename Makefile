@@ -52,8 +52,10 @@ test-slow: setup
 	$(PYTEST) -m slow --durations=10
 
 # Against a real object store on this machine (Ceph's gateway, unpacked below build/).
+S3_TESTS := tests/infra/test_s3.py tests/infra/test_storage.py tests/infra/test_journal.py
 test-s3: setup
-	trap infra/s3/down.sh EXIT; eval "$$(infra/s3/up.sh)"; $(PYTEST) -m slow tests/infra/test_s3.py
+	trap infra/s3/down.sh EXIT; server="$$(infra/s3/up.sh)"; eval "$$server"; \
+	  $(PYTEST) -m slow $(S3_TESTS)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache \
