@@ -24,7 +24,10 @@ _BAD_IN_KEY = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 class Storage(Protocol):
-    """Objects by key. Picklable; usable from threads and from forked or spawned processes."""
+    """Objects by key. Picklable; usable from threads and from forked or spawned processes.
+
+    A store that cannot be reached is tried for some minutes, then that is a ``StageError``.
+    """
 
     @property
     def root_uri(self) -> str:

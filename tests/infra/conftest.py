@@ -2,22 +2,26 @@
 runs that are tracked by a real MLflow.
 """
 
+import functools
 import io
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from PIL import Image
 
-from sigma_pipeline.infra import s3
+from sigma_pipeline.infra import s3_client, s3_read, s3_write
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.mlflow_run import connect, explained
 from sigma_pipeline.infra.storage import LocalStorage, Storage, open_storage
 from sigma_pipeline.infra.tracking import Tracker, default_tracking_uri, recorded_run
+from tests.infra.fault_proxy import FaultProxy, fault_proxy
 
 
 @pytest.fixture
@@ -28,40 +32,140 @@ def local_storage(tmp_path: Path) -> LocalStorage:
 @pytest.fixture
 def forget_s3_clients() -> Iterator[None]:
     """Clients take endpoint and credentials from the environment when they are made."""
-    s3._client_of.cache_clear()
-    s3._checked_roots.cache_clear()
+    s3_client.forget_clients()
     yield
-    s3._client_of.cache_clear()
-    s3._checked_roots.cache_clear()
+    s3_client.forget_clients()
 
 
 @pytest.fixture
-def s3_environment(forget_s3_clients: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are repeated without long pauses, and not for long."""
+    policy = replace(
+        s3_client.RETRY, total_s=20, first_delay_s=0.01, longest_delay_s=0.1, read_timeout_s=1
+    )
+    monkeypatch.setattr(s3_client, "RETRY", policy)
+
+
+@pytest.fixture(scope="session")
+def moto_proxy() -> Iterator[FaultProxy]:
+    """A proxy before an S3 server in this process."""
+    from moto.s3 import models
+    from moto.server import ThreadedMotoServer
+
+    models.S3_UPLOAD_PART_MIN_SIZE = _MOTO_PART_BYTES
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with fault_proxy(f"{host}:{port}", _MOTO_PART_BYTES) as proxy:
+        proxy.is_private = True
+        yield proxy
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def real_proxy() -> Iterator[FaultProxy]:
+    """A proxy before the S3 server that the environment names."""
     if "SIGMA_TEST_S3_ENDPOINT" not in os.environ:
         pytest.skip("SIGMA_TEST_S3_ENDPOINT is not set; start a server with infra/s3/up.sh")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["SIGMA_TEST_S3_ENDPOINT"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", os.environ["SIGMA_TEST_S3_ACCESS_KEY"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", os.environ["SIGMA_TEST_S3_SECRET_KEY"])
+    with fault_proxy(os.environ["SIGMA_TEST_S3_ENDPOINT"].removeprefix("http://")) as proxy:
+        yield proxy
+
+
+_MOTO_PART_BYTES = 10_000
+_make_client = s3_client._client_of.__wrapped__
+
+
+@functools.cache
+def _client_at(endpoint: str) -> Any:
+    """Made once for all tests: that takes a tenth of a second."""
+    return _make_client(0)
+
+
+def _connect(kind: str, request: pytest.FixtureRequest) -> FaultProxy:
+    """Points the environment at a server of this kind, through its proxy, which works well."""
+    request.getfixturevalue("quick_retries")
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    proxy: FaultProxy = request.getfixturevalue(f"{kind}_proxy")
+    proxy.forget()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    for name, setting in (("AWS_ACCESS_KEY_ID", "ACCESS"), ("AWS_SECRET_ACCESS_KEY", "SECRET")):
+        monkeypatch.setenv(name, os.environ.get(f"SIGMA_TEST_S3_{setting}_KEY", "any"))
+    monkeypatch.setattr(s3_client, "_client_of", lambda process_id: _client_at(proxy.endpoint))
+    return proxy
+
+
+@contextmanager
+def _bucket(proxy: FaultProxy) -> Iterator[Storage]:
+    bucket, client = f"sigma-{secrets.token_hex(4)}", s3_client.client()
+    client.create_bucket(Bucket=bucket)
+    yield open_storage(f"s3://{bucket}/some/prefix")
+    proxy.forget()
+    if proxy.is_private:
+        return
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, PaginationConfig={"PageSize": 100}
+    )
+    for page in pages:
+        if keys := [{"Key": item["Key"]} for item in page.get("Contents", ())]:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+    client.delete_bucket(Bucket=bucket)
+
+
+@pytest.fixture(params=["moto", pytest.param("real", marks=pytest.mark.slow)])
+def proxy(request: pytest.FixtureRequest) -> FaultProxy:
+    """Before each kind of S3 server in turn."""
+    return _connect(request.param, request)
 
 
 @pytest.fixture
-def s3_storage(s3_environment: None) -> Iterator[Storage]:
-    bucket = f"sigma-{secrets.token_hex(4)}"
-    client = boto3.session.Session().client("s3")
-    client.create_bucket(Bucket=bucket)
-    yield open_storage(f"s3://{bucket}/some/prefix")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    for item in [item for page in pages for item in page.get("Contents", ())]:
-        client.delete_object(Bucket=bucket, Key=item["Key"])
-    client.delete_bucket(Bucket=bucket)
-    client.close()
+def s3_storage(proxy: FaultProxy) -> Iterator[Storage]:
+    """A new bucket behind ``proxy``."""
+    with _bucket(proxy) as storage:
+        yield storage
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
-def storage(request: pytest.FixtureRequest) -> Storage:
+@pytest.fixture
+def use_endpoint(forget_s3_clients: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes new clients of this process ask there, with a secret that is easy to find."""
+
+    def use(endpoint: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never-to-be-told")
+
+    return use
+
+
+@pytest.fixture
+def impatient(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives up soon."""
+    monkeypatch.setattr(s3_client, "RETRY", replace(s3_client.RETRY, total_s=0.1))
+
+
+@pytest.fixture
+def small_parts(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest parts that the server takes, and smaller pieces."""
+    monkeypatch.setattr(s3_write, "_PART_BYTES", proxy.min_part_bytes)
+    monkeypatch.setattr(s3_read, "_PIECE_BYTES", proxy.min_part_bytes // 5)
+
+
+@pytest.fixture
+def large_file(proxy: FaultProxy, tmp_path: Path) -> Path:
+    """A file of three of the small parts, the last one short; eleven pieces and a byte."""
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(proxy.min_part_bytes // 5 * 11 + 1))
+    return path
+
+
+@pytest.fixture(params=["local", "moto", pytest.param("real", marks=pytest.mark.slow)])
+def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
     """Every kind of store in turn: all keep the same promises."""
-    found: Storage = request.getfixturevalue(f"{request.param}_storage")
-    return found
+    if request.param == "local":
+        yield request.getfixturevalue("local_storage")
+        return
+    with _bucket(_connect(request.param, request)) as storage:
+        yield storage
 
 
 class TrackedRun:
