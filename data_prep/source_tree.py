@@ -2,14 +2,15 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """One entry of a source that is no folder."""
 
@@ -20,6 +21,8 @@ class SourceFile:
     size: int
     flaw: str | None = None
     """Why it must not be opened: a link to nowhere, or a device that might never end."""
+    row: int | None = None
+    """Of a file with many pictures: which of them; ``size`` is that of one."""
 
 
 def find_files(root: Path) -> Iterator[SourceFile]:
@@ -39,6 +42,19 @@ def find_files(root: Path) -> Iterator[SourceFile]:
     if not stat.S_ISDIR(status.st_mode):
         raise ConfigError(f"source {str(root)!r} is not a folder; name the folder it lies in")
     yield from _walk(str(root), "", frozenset({_identity(status)}))
+
+
+def source_prefixes(roots: Sequence[Path]) -> list[str]:
+    """What tells equal names of several sources apart; nothing for a single one."""
+    if len(roots) == 1:
+        return [""]
+    used: dict[str, int] = defaultdict(int)
+    prefixes = []
+    for root in roots:
+        name = root.absolute().name or "root"
+        used[name] += 1
+        prefixes.append(f"{name}/" if used[name] == 1 else f"{name}~{used[name]}/")
+    return prefixes
 
 
 def _walk(folder: str, prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[SourceFile]:

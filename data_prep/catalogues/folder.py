@@ -1,4 +1,4 @@
-"""What a source holds: its videos with class and split, and every other file with a reason.
+"""Videos in folders that bear the names of their classes; every other file with a reason.
 
 Only names and sizes are looked at; nothing is opened.
 """
@@ -6,96 +6,60 @@ Only names and sizes are looked at; nothing is opened.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from sigma_pipeline.data_prep.catalogues.list_files import NoOptions, check_options
+from sigma_pipeline.data_prep.catalogues.listing import Listing, make_listing
+from sigma_pipeline.data_prep.catalogues.subsets import keep_subset
 from sigma_pipeline.data_prep.config import DatasetConfig
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.keys import printable
 from sigma_pipeline.data_prep.ledger import LedgerRow
-from sigma_pipeline.data_prep.source_tree import SourceFile, find_files
+from sigma_pipeline.data_prep.source_tree import SourceFile, find_files, source_prefixes
 from sigma_pipeline.data_prep.splits import draw_splits
 from sigma_pipeline.data_prep.suffixes import VIDEO_SUFFIXES, claims_other, suffix_of
-from sigma_pipeline.infra.errors import MissingInputError
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 
 log = logging.getLogger(__name__)
 
 _MASK_FOLDER_SUFFIX = ".masks"
 
 
-@dataclass(frozen=True)
-class Video:
-    """One file that may be a video, with what stands beside it."""
+def list_folder(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
+    """Lists every video below the source; its class is the folder it lies in.
 
-    file: SourceFile
-    class_name: str | None
-    """The sub-folder it lies in, below the split's folder where there is one."""
-    split: str
-    label: int | None = None
-    """Place of the class in ``Listing.classes``."""
-    sidecars: tuple[SourceFile, ...] = ()
-    """``<stem>.json`` and ``<stem>.masks/*``, in the order of names."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Everything found, in the order of names."""
-
-    videos: tuple[Video, ...]
-    left_out: dict[str, tuple[LedgerRow, ...]]
-    """By split: files that are not opened."""
-    classes: tuple[str, ...]
-    """Of all splits, sorted."""
-
-
-def list_videos(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
-    """Lists the folders ``roots``, which stand for the sources of ``dataset``.
-
-    Names are relative to their source; where there are several, they begin with its name.
+    A source whose top folders bear exactly the names of the splits is split already; otherwise the
+    splits are drawn per class, by the shares of ``splits``. With several sources, names begin with
+    that of the source.
 
     Raises:
         MissingInputError: a folder is not there or cannot be listed, or no file may be a video.
-        ConfigError: a source is a file.
+        ConfigError: a source is a file, or options or annotations are set.
     """
-    videos: list[Video] = []
-    left_out: dict[str, list[LedgerRow]] = {split: [] for split in dataset.splits}
-    for root, prefix in zip(roots, _prefixes(roots), strict=True):
+    check_options(dataset, NoOptions)
+    if dataset.annotations is not None:
+        raise ConfigError("annotations: catalogue 'folder' reads no lists; leave annotations away")
+    videos: list[Item] = []
+    left_out: list[tuple[str, LedgerRow]] = []
+    for root, prefix in zip(roots, source_prefixes(roots), strict=True):
         found, rest = _list_source(root, prefix, dataset)
         videos += found
-        for split, row in rest:
-            left_out[split].append(row)
+        left_out += rest
     if not videos:
         raise MissingInputError(
             f"there is no video below {', '.join(map(str, roots))}; set the dataset's source, or "
             "shard.source, to a folder of videos"
         )
-    videos.sort(key=lambda video: video.file.name)
+    videos.sort(key=lambda video: video.name)
     classes = sorted({video.class_name for video in videos if video.class_name is not None})
-    return Listing(
-        videos=tuple(_with_labels(_with_splits(videos, dataset), classes)),
-        left_out={
-            split: tuple(sorted(rows, key=lambda row: row.source))
-            for split, rows in left_out.items()
-        },
-        classes=tuple(classes),
-    )
-
-
-def _prefixes(roots: Sequence[Path]) -> list[str]:
-    """What tells equal names of several sources apart; nothing for a single one."""
-    if len(roots) == 1:
-        return [""]
-    used: dict[str, int] = defaultdict(int)
-    prefixes = []
-    for root in roots:
-        name = root.absolute().name or "root"
-        used[name] += 1
-        prefixes.append(f"{name}/" if used[name] == 1 else f"{name}~{used[name]}/")
-    return prefixes
+    items = _with_labels(_with_splits(videos, dataset), classes)
+    return make_listing(dataset, keep_subset(items, dataset.subset), left_out, classes)
 
 
 def _list_source(
     root: Path, prefix: str, dataset: DatasetConfig
-) -> tuple[list[Video], list[tuple[str, LedgerRow]]]:
+) -> tuple[list[Item], list[tuple[str, LedgerRow]]]:
     """Videos of one source (split "" where it has to be drawn), and the rest by split."""
     candidates: list[SourceFile] = []
     others: list[SourceFile] = []
@@ -106,8 +70,10 @@ def _list_source(
     used = {file.name for files in sidecars.values() for file in files}
     is_split = _is_split(root, candidates, dataset)
     videos = [
-        Video(
-            file=replace(file, name=prefix + file.name),
+        Item(
+            name=prefix + file.name,
+            media="video",
+            files=(file,),
             class_name=_class_name(file.name, is_split=is_split),
             split=file.name.split("/")[0] if is_split else "",
             sidecars=sidecars.get(file.name, ()),
@@ -118,7 +84,7 @@ def _list_source(
     for file in others:
         if file.name not in used:
             top = file.name.split("/")[0]
-            split = top if is_split and top in dataset.splits else next(iter(dataset.splits))
+            split = top if is_split and top in dataset.split_names else dataset.split_names[0]
             rest.append((split, _left_out(replace(file, name=prefix + file.name))))
     return videos, rest
 
@@ -126,7 +92,7 @@ def _list_source(
 def _is_split(root: Path, candidates: Iterable[SourceFile], dataset: DatasetConfig) -> bool:
     """Whether the top folders are the splits, and no video lies outside of them."""
     folders = {path.name for path in root.iterdir() if path.is_dir()}
-    splits = set(dataset.splits)
+    splits = set(dataset.split_names)
     if folders == splits and all("/" in file.name for file in candidates):
         return True
     if folders & splits:
@@ -136,7 +102,7 @@ def _is_split(root: Path, candidates: Iterable[SourceFile], dataset: DatasetConf
             "dataset's splits to the folders there are",
             root,
             ", ".join(sorted(folders & splits)),
-            ", ".join(dataset.splits),
+            ", ".join(dataset.split_names),
         )
     return False
 
@@ -173,13 +139,13 @@ def _left_out(file: SourceFile) -> LedgerRow:
     )
 
 
-def _with_splits(videos: Sequence[Video], dataset: DatasetConfig) -> list[Video]:
-    undecided = [(video.file.name, video.class_name) for video in videos if not video.split]
-    drawn = draw_splits(undecided, dataset.splits)
-    return [replace(video, split=video.split or drawn[video.file.name]) for video in videos]
+def _with_splits(videos: Sequence[Item], dataset: DatasetConfig) -> list[Item]:
+    undecided = [(video.name, video.class_name) for video in videos if not video.split]
+    drawn = draw_splits(undecided, dataset.shares)
+    return [replace(video, split=video.split or drawn[video.name]) for video in videos]
 
 
-def _with_labels(videos: Iterable[Video], classes: Sequence[str]) -> list[Video]:
+def _with_labels(videos: Iterable[Item], classes: Sequence[str]) -> list[Item]:
     labels = {name: label for label, name in enumerate(classes)}
     return [
         video if video.class_name is None else replace(video, label=labels[video.class_name])

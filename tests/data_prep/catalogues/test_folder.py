@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sigma_pipeline.data_prep.catalogue import Listing, list_videos
+from sigma_pipeline.data_prep.catalogues.folder import list_folder
+from sigma_pipeline.data_prep.catalogues.listing import Listing
 from sigma_pipeline.data_prep.config import DatasetConfig
-from sigma_pipeline.infra.errors import MissingInputError
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -18,11 +19,11 @@ def touch(root: Path, *names: str) -> Path:
 
 def listed(*roots: Path, **settings: object) -> Listing:
     dataset = DatasetConfig.model_validate({"source": [str(root) for root in roots], **settings})
-    return list_videos(dataset, roots)
+    return list_folder(dataset, roots)
 
 
 def classes(listing: Listing) -> dict[str, str | None]:
-    return {video.file.name: video.class_name for video in listing.videos}
+    return {video.name: video.class_name for video in listing.items}
 
 
 def test_the_class_is_the_folder_a_video_lies_in(tmp_path: Path) -> None:
@@ -34,20 +35,20 @@ def test_the_class_is_the_folder_a_video_lies_in(tmp_path: Path) -> None:
         "c.mkv": None,
     }
     assert listing.classes == ("sports/run", "walk")
-    assert [video.label for video in listing.videos] == [None, 0, 1]
+    assert [video.label for video in listing.items] == [None, 0, 1]
 
 
 def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     listing = listed(touch(tmp_path, "a.mp4", "b.mp4"))
 
     assert listing.classes == ()
-    assert {video.label for video in listing.videos} == {None}
+    assert {video.label for video in listing.items} == {None}
 
 
 def test_folders_named_like_the_splits_are_the_splits(tmp_path: Path) -> None:
     listing = listed(touch(tmp_path, "train/walk/a.mp4", "val/run/b.mp4", "val/c.mp4", "README.md"))
 
-    assert {video.file.name: video.split for video in listing.videos} == {
+    assert {video.name: video.split for video in listing.items} == {
         "train/walk/a.mp4": "train",
         "val/run/b.mp4": "val",
         "val/c.mp4": "val",
@@ -62,7 +63,7 @@ def test_one_more_top_folder_and_the_splits_are_drawn_with_a_warning(
     listing = listed(touch(tmp_path, "train/a.mp4", "train/b.mp4", "val/c.mp4", "test/d.mp4"))
 
     assert listing.classes == ("test", "train", "val")
-    assert {video.split for video in listing.videos if video.class_name == "train"} == {
+    assert {video.split for video in listing.items if video.class_name == "train"} == {
         "train",
         "val",
     }
@@ -72,7 +73,7 @@ def test_one_more_top_folder_and_the_splits_are_drawn_with_a_warning(
 def test_labels_count_over_all_splits(tmp_path: Path) -> None:
     listing = listed(touch(tmp_path, "train/b/1.mp4", "val/a/1.mp4", "val/b/2.mp4"))
 
-    assert [(video.class_name, video.label) for video in listing.videos] == [
+    assert [(video.class_name, video.label) for video in listing.items] == [
         ("b", 1),
         ("a", 0),
         ("b", 1),
@@ -107,7 +108,7 @@ def test_sidecars_go_with_their_video_and_are_not_in_the_ledger(tmp_path: Path) 
 
     listing = listed(tmp_path, sidecars=True)
 
-    (video,) = listing.videos
+    (video,) = listing.items
     assert [file.name for file in video.sidecars] == [
         "a.json",
         "a.masks/00000.png",
@@ -119,7 +120,7 @@ def test_sidecars_go_with_their_video_and_are_not_in_the_ledger(tmp_path: Path) 
 def test_without_sidecars_such_files_are_left_out(tmp_path: Path) -> None:
     listing = listed(touch(tmp_path, "a.mp4", "a.json", "a.masks/00000.png"))
 
-    assert listing.videos[0].sidecars == ()
+    assert listing.items[0].sidecars == ()
     assert len(listing.left_out["train"]) == 2
 
 
@@ -140,3 +141,9 @@ def test_several_sources_share_classes_but_not_names(tmp_path: Path) -> None:
 def test_nothing_that_may_be_a_video_is_a_missing_input(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no video below"):
         listed(touch(tmp_path, "notes.txt"))
+
+
+@pytest.mark.parametrize("settings", [{"annotations": "lists"}, {"options": {"fold": 1}}])
+def test_lists_and_options_are_not_for_folders(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="catalogue 'folder'"):
+        listed(touch(tmp_path, "a.mp4"), **settings)
