@@ -1,14 +1,15 @@
-# make setup | demo | test | test-slow | test-s3 | clean
+# make setup | demo | test | test-slow | test-s3 | test-slurm | bench-index | bench-data | bench-model | clean
 #
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
 #   make setup TORCH_INDEX_URL=<a PyTorch wheel index>     handed to pip for torch alone
 # Another interpreter:  make setup PYTHON=python3.12
 # test-s3 starts a private S3 server (Ceph) in build/s3 for the storage tests, and ends it.
+# test-slurm does so with a SLURM cluster of four nodes in build/slurm; it needs root on Debian 12.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-slow test-s3 clean
+.PHONY: setup demo test test-slow test-s3 test-slurm bench-index bench-data bench-model clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,10 +53,29 @@ test-slow: setup
 	$(PYTEST) -m slow --durations=10
 
 # Against a real object store on this machine (Ceph's gateway, unpacked below build/).
-S3_TESTS := tests/infra/test_s3.py tests/infra/test_storage.py tests/infra/test_journal.py
+S3_TESTS := $(wildcard tests/infra/test_s3*.py) tests/infra/test_storage.py tests/infra/test_journal.py
 test-s3: setup
 	trap infra/s3/down.sh EXIT; server="$$(infra/s3/up.sh)"; eval "$$server"; \
 	  $(PYTEST) -m slow $(S3_TESTS)
+
+# On four nodes of a real SLURM, each a network namespace of this machine.
+test-slurm: setup
+	trap infra/slurm/down.sh EXIT; cluster="$$(infra/slurm/up.sh)"; eval "$$cluster"; \
+	  $(PYTEST) -m slow tests/slurm
+
+# Index and order of 10 million made-up samples: 3 minutes, 2 GB of the temporary folder.
+bench-index: setup
+	$(BIN)/python tests/bench/index.py
+
+# Shards and clips against tar, ffmpeg, libav and decord, on real videos: 10 minutes of one core.
+# decord is no longer kept up and nothing else needs it; without it, PyAV stands for plain readers.
+bench-data: setup
+	-$(BIN)/python -m pip install --quiet --no-deps --target build/bench-packages decord==0.6.0
+	OMP_NUM_THREADS=1 PYTHONPATH=build/bench-packages $(BIN)/python -m tests.bench.data
+
+# A step of ViT-S beside a plain reference, in time and memory, on this machine: minutes.
+bench-model: setup
+	$(BIN)/python -m tests.bench.model
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache \

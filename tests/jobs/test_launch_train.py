@@ -1,26 +1,20 @@
-"""What an executor is told, and what is made of how a job ended."""
+"""What an executor is told of training, and what runs in it."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from sigma_pipeline.infra.errors import ConfigError, MissingInputError
+from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs import launch
 from sigma_pipeline.jobs.config import LaunchConfig, TrainLaunchConfig
-from sigma_pipeline.jobs.launch import (
+from sigma_pipeline.jobs.launch_train import (
     executor_parameters,
-    find_our_error,
     launch_train,
     processes_per_node,
 )
 from sigma_pipeline.jobs.train_request import TrainRequest
-
-LOG = Path("/logs/0_log.err")
 
 
 def test_without_cuda_a_node_has_as_many_processes_as_asked_for(
@@ -83,57 +77,6 @@ def test_resources_reach_the_executor_under_its_own_names() -> None:
         "slurm_partition": "gpu",
         "slurm_account": None,
     }
-
-
-def test_children_inherit_the_settings_and_the_launcher_keeps_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    monkeypatch.setenv("MASTER_ADDR", "elsewhere")
-
-    with launch._child_settings(3, is_local=True):
-        inside = dict(os.environ)
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
-
-    assert (inside["OMP_NUM_THREADS"], inside["PYTHONSAFEPATH"]) == ("3", "1")
-    assert inside["GLOO_SOCKET_IFNAME"] == "lo"
-    assert "MASTER_ADDR" not in inside
-    assert {signal.SIGINT, signal.SIGHUP} <= blocked
-    assert (os.environ["OMP_NUM_THREADS"], os.environ["MASTER_ADDR"]) == ("5", "elsewhere")
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
-
-
-def test_children_lose_an_outer_job_but_keep_where_the_site_keeps_its_configuration(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_CONF", "/site/slurm.conf")
-
-    with launch._child_settings(1, is_local=False):
-        inherited = dict(os.environ)
-
-    assert "SLURM_JOB_ID" not in inherited
-    assert inherited["SLURM_CONF"] == "/site/slurm.conf"
-
-
-def test_the_error_of_a_rank_is_found_among_the_lost_connections() -> None:
-    lost = "Traceback\nRuntimeError: Connection closed by peer\n\n----------------------\nlogs"
-    cause = (
-        "Traceback\n  raise MissingInputError(\n"
-        "sigma_pipeline.infra.errors.MissingInputError: dataset 'd' is not there; make it\n"
-        "\n----------------------\nYou can check full logs"
-    )
-
-    error = find_our_error([lost, cause], LOG)
-
-    assert isinstance(error, MissingInputError)
-    assert str(error) == f"dataset 'd' is not there; make it (log: {LOG})"
-
-
-def test_errors_of_others_are_not_taken_for_ours() -> None:
-    trace = "Traceback:\n  File x\nRuntimeError: Connection closed by peer\n"
-
-    assert find_our_error([trace], LOG) is None
 
 
 @pytest.mark.usefixtures("one_rank")

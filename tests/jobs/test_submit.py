@@ -1,0 +1,56 @@
+"""What jobs inherit from their launcher, and what a launcher needs."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.jobs import submit
+from sigma_pipeline.jobs.config import LaunchConfig
+from sigma_pipeline.jobs.submit_array import submitted_array
+
+
+def test_children_inherit_the_settings_and_the_launcher_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("MASTER_ADDR", "elsewhere")
+
+    with submit.child_settings(3, is_local=True):
+        inside = dict(os.environ)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+    assert (inside["OMP_NUM_THREADS"], inside["PYTHONSAFEPATH"]) == ("3", "1")
+    assert inside["GLOO_SOCKET_IFNAME"] == "lo"
+    assert "MASTER_ADDR" not in inside
+    assert {signal.SIGINT, signal.SIGHUP} <= blocked
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MASTER_ADDR"]) == ("5", "elsewhere")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_children_lose_an_outer_job_but_keep_where_the_site_keeps_its_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CONF", "/site/slurm.conf")
+
+    with submit.child_settings(1, is_local=False):
+        inherited = dict(os.environ)
+
+    assert "SLURM_JOB_ID" not in inherited
+    assert inherited["SLURM_CONF"] == "/site/slurm.conf"
+
+
+def test_without_slurm_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launch = LaunchConfig(cluster="slurm")
+
+    with pytest.raises(StageError, match=r"srun is not on the PATH.*launch\.cluster=local"):
+        submit.submit(os.getpid, launch, tmp_path, {}, threads=1)
+    with (
+        pytest.raises(StageError, match=r"srun is not on the PATH"),
+        submitted_array([os.getpid], tmp_path, {}, timeouts=1),
+    ):
+        pytest.fail("not reached")
