@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from sigma_pipeline.data_prep.decode import Reason
-from sigma_pipeline.data_prep.index import table_bytes
+from sigma_pipeline.data_prep.rows import table_bytes
+from sigma_pipeline.data_prep.verdicts import Reason
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class LedgerRow:
     detail: str
     counted: bool
     """Whether it claimed to be a video, so that it counts towards ``max_rejected_fraction``."""
+    retryable: bool = False
+    """Whether it may do better another time, although it did not while it was tried again."""
 
     @classmethod
     def from_plain(cls, row: dict[str, Any]) -> Self:
@@ -39,6 +41,7 @@ _SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
         pa.field("counted", pa.bool_(), nullable=False),
+        pa.field("retryable", pa.bool_(), nullable=False),
     ]
 )
 assert _SCHEMA.names == [field.name for field in fields(LedgerRow)]

@@ -6,14 +6,21 @@ receipt that was put first decides which of the two tars counts.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
-from sigma_pipeline.data_prep.index import DatasetRef, SampleRow
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.ledger import LedgerRow
+from sigma_pipeline.data_prep.rows import SampleRow
 from sigma_pipeline.data_prep.shards import Shard
 from sigma_pipeline.infra.storage import Storage, read_json, write_json_if_absent
+
+_READS_AT_ONCE = 8
+_READ_AHEAD = 64
+"""Receipts held in memory; one of a large shard is a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +88,21 @@ def put_receipt(storage: Storage, ref: DatasetRef, receipt: Receipt) -> Receipt:
     return Receipt.from_plain(read_json(storage, key))
 
 
-def read_receipts(storage: Storage, ref: DatasetRef, count: int) -> list[Receipt]:
-    """The receipts of all ``count`` shards, in order."""
-    return [
-        Receipt.from_plain(read_json(storage, receipt_key(ref, number))) for number in range(count)
-    ]
+def read_receipt(storage: Storage, ref: DatasetRef, number: int) -> Receipt:
+    """The receipt of shard ``number``.
+
+    Raises:
+        FileNotFoundError: there is none; names its URI.
+    """
+    return Receipt.from_plain(read_json(storage, receipt_key(ref, number)))
+
+
+def read_receipts(storage: Storage, ref: DatasetRef, count: int) -> Iterator[Receipt]:
+    """The receipts of all ``count`` shards, in order, some of them read ahead."""
+    read = partial(read_receipt, storage, ref)
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        for first in range(0, count, _READ_AHEAD):
+            yield from pool.map(read, range(first, min(first + _READ_AHEAD, count)))
 
 
 def missing_receipts(storage: Storage, ref: DatasetRef, count: int) -> list[int]:
@@ -94,15 +111,22 @@ def missing_receipts(storage: Storage, ref: DatasetRef, count: int) -> list[int]
     return [number for number in range(count) if receipt_key(ref, number) not in there]
 
 
-def root_hash(receipts: Iterable[Receipt]) -> str:
-    """sha256 over what the receipts say, in order: equal for equal datasets, whoever made them.
+class RootHash:
+    """sha256 over what receipts say, in order: equal for equal datasets, whoever made them.
 
     The wording of rejections is left out; it may come from libav.
     """
-    digest = hashlib.sha256()
-    for receipt in receipts:
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, receipt: Receipt) -> None:
+        """Takes the next receipt."""
         content = receipt.content()
         for row in content["rejected"]:
             del row["detail"]
-        digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
-    return digest.hexdigest()
+        self._digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        """The hash of those so far."""
+        return self._digest.hexdigest()

@@ -3,23 +3,21 @@
 Any reader of WebDataset or of tar can take it apart; ours goes by the offsets noted here.
 """
 
-import hashlib
-import tarfile
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from sigma_pipeline.data_prep.catalogue import Video
-from sigma_pipeline.data_prep.decode import Rejected
-from sigma_pipeline.data_prep.index import Member, SampleRow
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.keys import printable
 from sigma_pipeline.data_prep.ledger import LedgerRow
-from sigma_pipeline.data_prep.samples import Sample
+from sigma_pipeline.data_prep.rows import Member, SampleRow
+from sigma_pipeline.data_prep.sample import Sample
 from sigma_pipeline.data_prep.suffixes import is_counted
-from sigma_pipeline.data_prep.units import source_bytes
+from sigma_pipeline.data_prep.tars import TarWriter
+from sigma_pipeline.data_prep.verdicts import Rejected
 
-Prepare = Callable[[Video], Sample]
+Prepare = Callable[[Item], Sample]
 
 
 @dataclass(frozen=True)
@@ -36,95 +34,111 @@ class Shard:
 def write_shard(
     path: Path,
     number: int,
-    videos: Iterable[Video],
+    items: Iterable[Item],
     prepare: Prepare,
     progress: Callable[[int], None],
 ) -> Shard:
-    """Prepares ``videos`` one by one and writes those that can be used to the tar ``path``.
+    """Prepares ``items`` one by one and writes those that can be used to the tar ``path``.
 
     The rows name the tar ``""``: under which name it is stored is decided later.
 
     Args:
         path: of the tar.
         number: of the shard.
-        videos: in the order of the shard.
+        items: in the order of the shard.
         prepare: see ``samples.prepare``.
-        progress: told the source's size of each video that is done.
+        progress: told the source's size of each item that is done.
     """
-    # It imports torch: seconds that only a process that writes has to pay.
-    from webdataset import TarWriter
-
-    samples: list[Sample] = []
+    rows: list[SampleRow] = []
     rejected: list[LedgerRow] = []
-    with path.open("wb") as file, TarWriter(file, encoder=False, mtime=0) as writer:
-        for video in videos:
+    with path.open("wb") as file:
+        tar = TarWriter(file)
+        for item in items:
             try:
-                sample = prepare(video)
+                sample = prepare(item)
             except Rejected as verdict:
-                rejected += _ledger_rows(video, verdict)
+                rejected += _ledger_rows(item, verdict)
             else:
-                writer.write({"__key__": sample.key, **dict(sample.members)})
-                samples.append(replace(sample, members=()))
-            progress(source_bytes(video))
-    return _describe(path, number, samples, tuple(rejected))
-
-
-def _describe(
-    path: Path, number: int, samples: Sequence[Sample], rejected: tuple[LedgerRow, ...]
-) -> Shard:
-    """The shard whose tar lies at ``path``; an empty tar is removed."""
-    if not samples:
+                rows.append(_row(sample, number, _write(tar, sample)))
+            progress(item.source_bytes)
+        sha256, size = tar.finish()
+    if not rows:
         path.unlink()
-        return Shard((), rejected, sha256=None, size=0)
-    members = _members(path)
-    with path.open("rb") as written:
-        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-    rows = tuple(_row(sample, number, members[sample.key]) for sample in samples)
-    return Shard(rows, rejected, sha256, path.stat().st_size)
+        return Shard((), tuple(rejected), sha256=None, size=0)
+    return Shard(tuple(rows), tuple(rejected), sha256, size)
 
 
-def _members(path: Path) -> dict[str, tuple[Member, ...]]:
-    """Where each member lies, by the key of its sample."""
-    members: dict[str, list[Member]] = defaultdict(list)
-    with tarfile.open(path, "r:") as tar:
-        for info in tar:
-            key = info.name.partition(".")[0]
-            members[key].append(Member(info.name, info.offset_data, info.size))
-    return {key: tuple(found) for key, found in members.items()}
+def _write(tar: TarWriter, sample: Sample) -> tuple[Member, ...]:
+    """Frames come first, so that one range holds them; all else by name."""
+
+    def place(member: tuple[str, bytes]) -> tuple[bool, str]:
+        end, _ = member
+        return sample.item.media == "frames" and not _is_media(sample, end), end
+
+    members = sorted(sample.members, key=place)
+    return tuple(tar.add(f"{sample.key}.{end}", content) for end, content in members)
 
 
 def _row(sample: Sample, shard: int, members: tuple[Member, ...]) -> SampleRow:
-    video, facts = sample.video, sample.probe
-    stored = next(member for member in members if member.name == sample.key + sample.suffix)
+    item, facts = sample.item, sample.probe
+    media_offset, media_size = _media_range(sample, members)
     return SampleRow(
         key=sample.key,
         shard=shard,
         tar="",
+        media=item.media,
         sha256=sample.sha256,
-        video_offset=stored.offset,
-        video_size=stored.size,
+        media_offset=media_offset,
+        media_size=media_size,
         suffix=sample.suffix,
         members=members,
         frames=facts.frames,
+        first_frame=sample.first_frame,
         fps=facts.fps,
         width=facts.width,
         height=facts.height,
         rotation=facts.rotation,
         keyframes=facts.keyframes,
         keyframe_pts=facts.keyframe_pts,
-        label=video.label,
-        class_name=video.class_name,
+        frame_grid=sample.frame_grid,
+        label=item.label,
+        labels=item.labels,
+        class_name=item.class_name,
         annotation=sample.annotation,
-        source=printable(video.file.name),
+        source=printable(item.name),
     )
 
 
-def _ledger_rows(video: Video, verdict: Rejected) -> list[LedgerRow]:
-    """One for the video, and one for each file that would have gone with it."""
-    name = printable(video.file.name)
-    counted = is_counted(video.file.name, verdict.reason)
-    rows = [LedgerRow(name, video.file.size, verdict.reason, verdict.detail, counted)]
-    for file in video.sidecars:
-        detail = "the video it belongs to was rejected"
-        rows.append(LedgerRow(printable(file.name), file.size, "not_a_video", detail, False))
-    return rows
+def _media_range(sample: Sample, members: tuple[Member, ...]) -> tuple[int, int]:
+    """Offset and size of the video or image; of frames, from the first one's to the last's end."""
+    first = len(sample.key) + 1
+    stored = [member for member in members if _is_media(sample, member.name[first:])]
+    start = min(member.offset for member in stored)
+    return start, max(member.offset + member.size for member in stored) - start
+
+
+def _is_media(sample: Sample, end: str) -> bool:
+    """Whether the member of that end of a name is the video, the image or a frame."""
+    if sample.item.media == "frames":
+        return re.fullmatch(rf"\d+{re.escape(sample.suffix)}", end) is not None
+    return end == sample.suffix[1:]
+
+
+def _ledger_rows(item: Item, verdict: Rejected) -> list[LedgerRow]:
+    """One for the item, and one for each file that would have gone with it."""
+    row = LedgerRow(
+        source=printable(item.name),
+        size=sum(file.size for file in item.files),
+        reason=verdict.reason,
+        detail=verdict.detail,
+        counted=item.media != "video" or is_counted(item.files[0].name, verdict.reason),
+        retryable=verdict.is_retryable,
+    )
+    detail = "the video it belongs to was rejected"
+    return [
+        row,
+        *(
+            LedgerRow(printable(file.name), file.size, "not_a_video", detail, counted=False)
+            for file in item.sidecars
+        ),
+    ]

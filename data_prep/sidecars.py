@@ -3,14 +3,15 @@
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sigma_pipeline.data_prep.decode import Rejected
+from sigma_pipeline.data_prep.pictures import PICTURE_FAULTS, fault_text
 from sigma_pipeline.data_prep.probe import Probe
 from sigma_pipeline.data_prep.source_tree import SourceFile
+from sigma_pipeline.data_prep.verdicts import Rejected
 
 _MASK_NAME = re.compile(r"(\d+)\.png")
 
@@ -41,10 +42,32 @@ def read_masks(files: Sequence[SourceFile], probe: Probe) -> dict[int, bytes]:
     masks: dict[int, bytes] = {}
     for file in files:
         if not file.name.endswith(".json"):
-            frame, data = _read_mask(file, probe)
+            frame = _frame_number(file, probe.frames)
             if frame in masks:
                 raise Rejected("bad_sidecar", f"there are two masks of frame {frame}")
-            masks[frame] = data
+            masks[frame] = _read_mask(file, (probe.width, probe.height))
+    return masks
+
+
+def read_frame_masks(
+    files: Sequence[SourceFile], frame_of_stem: Mapping[str, int], size: tuple[int, int]
+) -> dict[int, bytes]:
+    """The masks among the sidecars of a folder of frames: PNG files by frame number.
+
+    Args:
+        files: PNG files that bear the stem of their frame.
+        frame_of_stem: place of each frame by its file's name without suffix.
+        size: width and height of the frames.
+
+    Raises:
+        Rejected: a mask is no picture of object ids, is of another size, or has no frame.
+    """
+    masks: dict[int, bytes] = {}
+    for file in files:
+        stem = PurePosixPath(file.name).stem
+        if stem not in frame_of_stem:
+            raise Rejected("bad_sidecar", f"{_short(file)}: there is no frame of that name")
+        masks[frame_of_stem[stem]] = _read_mask(file, size)
     return masks
 
 
@@ -58,26 +81,29 @@ def resize_mask(mask: bytes, width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-def _read_mask(file: SourceFile, probe: Probe) -> tuple[int, bytes]:
+def _frame_number(file: SourceFile, frames: int) -> int:
     match = _MASK_NAME.fullmatch(PurePosixPath(file.name).name)
     if not match:
         raise Rejected("bad_sidecar", f"{_short(file)} is not named <frame>.png")
-    frame = int(match[1])
-    if frame >= probe.frames:
-        raise Rejected("bad_sidecar", f"{_short(file)}: the video has {probe.frames} frames")
+    if int(match[1]) >= frames:
+        raise Rejected("bad_sidecar", f"{_short(file)}: the video has {frames} frames")
+    return int(match[1])
+
+
+def _read_mask(file: SourceFile, size: tuple[int, int]) -> bytes:
     try:
         data = Path(file.path).read_bytes()
         image = Image.open(io.BytesIO(data), formats=["PNG"])
-        found, wanted = image.size, (probe.width, probe.height)
-        if image.size == wanted:
+        if image.size == size:
             image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Rejected("bad_sidecar", f"{_short(file)} is not a PNG picture: {error}") from error
-    if found != wanted:
-        raise Rejected("bad_sidecar", f"{_short(file)} has size {found}, the video {wanted}")
+    except PICTURE_FAULTS as error:
+        detail = f"{_short(file)} is not a PNG picture: {fault_text(error)}"
+        raise Rejected("bad_sidecar", detail) from error
+    if image.size != size:
+        raise Rejected("bad_sidecar", f"{_short(file)} has size {image.size}, the video {size}")
     if image.mode not in ("1", "L", "P"):
         raise Rejected("bad_sidecar", f"{_short(file)} holds {image.mode} colours, not object ids")
-    return frame, data
+    return data
 
 
 def _short(file: SourceFile) -> str:

@@ -1,40 +1,49 @@
 """Sharding a dataset: every split's shards, then index, ledger and manifest.
 
 A shard counts when its receipt is there, a split when its manifest is. So a run that was killed
-goes on where it was, two at once agree on each shard, and a finished split costs one look.
+goes on where it was, several at once agree on each shard, and a finished split costs one look.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from sigma_pipeline.data_prep.config import ShardConfig
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.manifest import (
     Manifest,
+    Tables,
     put_manifest,
     read_manifest,
     remove_orphans,
     remove_split,
     write_tables,
 )
-from sigma_pipeline.data_prep.receipts import missing_receipts, read_receipts
-from sigma_pipeline.data_prep.units import source_bytes
+from sigma_pipeline.data_prep.receipts import Receipt, missing_receipts, read_receipts
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.shard_plan import DatasetPlan, SplitPlan, plan_dataset
 from sigma_pipeline.jobs.shard_progress import Progress
 from sigma_pipeline.jobs.shard_scratch import own_folder
+from sigma_pipeline.jobs.shard_summary import check_rejected, list_reasons, record_manifests
 from sigma_pipeline.jobs.shard_unit import UnitTask
 from sigma_pipeline.jobs.shard_workers import build_units
 
-__all__ = ["DatasetPlan", "SplitPlan", "plan_dataset", "shard_dataset"]
+__all__ = [
+    "DatasetPlan",
+    "SplitPlan",
+    "Unit",
+    "build_missing",
+    "build_some",
+    "finish_dataset",
+    "missing_units",
+    "plan_dataset",
+    "remove_dataset",
+    "shard_dataset",
+]
 
 log = logging.getLogger(__name__)
-
-CPU_LIMIT_S = 600
-"""Processor time for one video, besides what its size earns it."""
 
 
 def shard_dataset(
@@ -47,7 +56,7 @@ def shard_dataset(
     attempt: str,
     force: bool,
 ) -> dict[str, Manifest]:
-    """Makes all splits of a dataset; the manifest of each.
+    """Makes all splits of a dataset in one go; the manifest of each.
 
     Splits that are complete are left as they are, unless ``force`` has them made anew: then their
     old content is deleted first.
@@ -64,134 +73,139 @@ def shard_dataset(
     Raises:
         StageError: too many inputs were rejected, or none was left.
     """
-    job = _Job(plan, storage, shard, workers, attempt)
     if force:
-        for ref in plan.refs.values():
-            remove_split(storage, ref)
-    manifests = job.run()
+        remove_dataset(plan, storage)
+    build_missing(plan, storage=storage, workers=workers, attempt=attempt)
+    return finish_dataset(plan, storage=storage, shard=shard, journal=journal, attempt=attempt)
+
+
+def remove_dataset(plan: DatasetPlan, storage: Storage) -> None:
+    """Deletes what the store holds of the plan's versions; nothing may be building them."""
+    for ref in plan.refs.values():
+        remove_split(storage, ref)
+
+
+class Unit(NamedTuple):
+    """One shard of a plan."""
+
+    split: SplitPlan
+    number: int
+    place: int
+    """Among all shards of the dataset."""
+
+
+def missing_units(plan: DatasetPlan, storage: Storage) -> list[Unit]:
+    """The shards that have no receipt yet."""
+    missing: list[Unit] = []
+    before = 0
+    for split in plan.splits:
+        if read_manifest(storage, split.ref) is None:
+            numbers = missing_receipts(storage, split.ref, len(split.units))
+            missing += [Unit(split, number, before + number) for number in numbers]
+        before += len(split.units)
+    return missing
+
+
+def build_missing(plan: DatasetPlan, *, storage: Storage, workers: int, attempt: str) -> None:
+    """Makes the shards that have no receipt yet; puts neither index nor manifest.
+
+    Raises:
+        StageError: processes do not start, or a source changed meanwhile.
+    """
+    missing = missing_units(plan, storage)
+    if not missing:
+        log.info("%s: all shards are there", plan.name)
+        return
+    log.info(
+        "%s: %d of %d shards to do, %d items, into %s",
+        plan.name,
+        len(missing),
+        sum(len(split.units) for split in plan.splits),
+        sum(len(unit.split.units[unit.number]) for unit in missing),
+        ", ".join(dict.fromkeys(storage.uri(unit.split.ref.prefix) for unit in missing)),
+    )
+    build_some(plan, missing, storage=storage, workers=workers, attempt=attempt)
+
+
+def build_some(
+    plan: DatasetPlan,
+    units: Sequence[Unit],
+    *,
+    storage: Storage,
+    workers: int,
+    attempt: str,
+) -> None:
+    """Makes the shards ``units``, but for those that others have made meanwhile.
+
+    Raises:
+        StageError: processes do not start, or a source changed meanwhile.
+    """
+    tasks = [
+        UnitTask(storage, split.ref, number, split.units[number], plan.sample_settings, attempt)
+        for split, number, _ in units
+    ]
+    sizes = [item.source_bytes for task in tasks for item in task.items]
+    progress = Progress(plan.name, len(sizes), sum(sizes))
+    with own_folder(plan.scratch_dir / "shard") as folder:
+        build_units(tasks, workers=workers, scratch_dir=folder, progress=progress)
+
+
+def finish_dataset(
+    plan: DatasetPlan,
+    *,
+    storage: Storage,
+    shard: ShardConfig,
+    journal: Journal | None,
+    attempt: str,
+) -> dict[str, Manifest]:
+    """Puts index, ledger and manifest of the splits that have none yet; the manifest of each.
+
+    Several jobs may do so at once; the first manifest put is the one that counts.
+
+    Raises:
+        StageError: shards are missing, too many inputs were rejected, or none was left.
+    """
+    found = {split: read_manifest(storage, ref) for split, ref in plan.refs.items()}
+    manifests = {split: manifest for split, manifest in found.items() if manifest}
+    unfinished = [split for split in plan.splits if split.ref.split not in manifests]
+    made: dict[DatasetRef, Tables] = {}
+    for split in unfinished:
+        receipts = _all_receipts(plan, storage, split)
+        made[split.ref] = write_tables(storage, split.ref, receipts, split.left_out)
+        manifests[split.ref.split] = {
+            **made[split.ref].numbers,
+            "classes": list(plan.classes),
+            "settings": plan.settings,
+            "attempt": attempt,
+        }
+    check_rejected(manifests.values(), plan, shard, storage)
+    for ref, tables in made.items():
+        manifests[ref.split] = put_manifest(storage, ref, manifests[ref.split])
+        remove_orphans(storage, ref, tables.tars)
+        _log_outcome(storage, ref, manifests[ref.split])
     if journal:
-        _record(journal, storage, plan, manifests)
+        record_manifests(journal, storage, plan, manifests)
     return manifests
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One life of the job on one dataset."""
-
-    plan: DatasetPlan
-    storage: Storage
-    shard: ShardConfig
-    workers: int
-    attempt: str
-
-    def run(self) -> dict[str, Manifest]:
-        """Does what is left to do."""
-        manifests = {
-            split: manifest
-            for split, ref in self.plan.refs.items()
-            if (manifest := read_manifest(self.storage, ref))
-        }
-        unfinished = [split for split in self.plan.splits if split.ref.split not in manifests]
-        if not unfinished:
-            log.info("%s: all splits are complete", self.plan.name)
-            return manifests
-        self._build(unfinished)
-        return manifests | self._finish(unfinished, manifests)
-
-    def _build(self, splits: Sequence[SplitPlan]) -> None:
-        """Makes the shards that have no receipt yet."""
-        tasks = [
-            UnitTask(
-                storage=self.storage,
-                ref=split.ref,
-                number=number,
-                videos=split.units[number],
-                settings=self.plan.sample_settings,
-                attempt=self.attempt,
-                cpu_limit_s=CPU_LIMIT_S,
-            )
-            for split in splits
-            for number in missing_receipts(self.storage, split.ref, len(split.units))
-        ]
-        videos = [video for task in tasks for video in task.videos]
-        log.info(
-            "%s: %d of %d shards to do, %d videos, into %s",
-            self.plan.name,
-            len(tasks),
-            sum(len(split.units) for split in splits),
-            len(videos),
-            ", ".join(self.storage.uri(split.ref.prefix) for split in splits),
+def _all_receipts(plan: DatasetPlan, storage: Storage, split: SplitPlan) -> Iterator[Receipt]:
+    missing = missing_receipts(storage, split.ref, len(split.units))
+    if missing:
+        raise StageError(
+            f"dataset {plan.name!r}, split {split.ref.split!r}: {len(missing)} of "
+            f"{len(split.units)} shards are not made yet; run the shard stage again to make them"
         )
-        progress = Progress(self.plan.name, len(videos), sum(map(source_bytes, videos)))
-        with own_folder(self.plan.scratch_dir / "shard") as folder:
-            build_units(tasks, workers=self.workers, scratch_dir=folder, progress=progress)
-
-    def _finish(
-        self, splits: Sequence[SplitPlan], complete: Mapping[str, Manifest]
-    ) -> dict[str, Manifest]:
-        """Puts index and ledger of ``splits`` and, unless too much was rejected, manifests."""
-        receipts = {
-            split.ref: read_receipts(self.storage, split.ref, len(split.units)) for split in splits
-        }
-        made: dict[str, Manifest] = {}
-        for split in splits:
-            numbers = write_tables(self.storage, split.ref, receipts[split.ref], split.left_out)
-            made[split.ref.split] = {
-                **numbers,
-                "classes": list(self.plan.classes),
-                "settings": self.plan.settings,
-                "attempt": self.attempt,
-            }
-        self._check_rejected([*complete.values(), *made.values()])
-        for split in splits:
-            manifest = put_manifest(self.storage, split.ref, made[split.ref.split])
-            remove_orphans(self.storage, split.ref, receipts[split.ref])
-            made[split.ref.split] = manifest
-            log.info(
-                "%s/%s: %d samples, %.1f MB, %d videos rejected%s; %s",
-                self.plan.name,
-                split.ref.split,
-                manifest["samples"],
-                manifest["bytes"] / 1e6,
-                manifest["rejected_counted"],
-                _by_reason([manifest]),
-                self.storage.uri(split.ref.manifest_key),
-            )
-        return made
-
-    def _check_rejected(self, manifests: Sequence[Manifest]) -> None:
-        rejected = sum(manifest["rejected_counted"] for manifest in manifests)
-        inputs = sum(manifest["inputs_counted"] for manifest in manifests)
-        limit = self.plan.max_rejected_fraction
-        limit = self.shard.max_rejected_fraction if limit is None else limit
-        name = self.plan.name
-        ledgers = ", ".join(self.storage.uri(ref.ledger_key) for ref in self.plan.refs.values())
-        if not any(manifest["samples"] for manifest in manifests):
-            raise StageError(f"dataset {name!r} has no usable video; why is in {ledgers}")
-        if rejected > limit * inputs:
-            raise StageError(
-                f"dataset {name!r}: {rejected} of {inputs} videos were rejected"
-                f"{_by_reason(manifests)}, more than max_rejected_fraction={limit:g} allows; each "
-                f"one's detail is in {ledgers}. If that is acceptable, raise "
-                f"shard.max_rejected_fraction or datasets.{name}.max_rejected_fraction and run "
-                "again: the shards made so far are kept"
-            )
+    return read_receipts(storage, split.ref, len(split.units))
 
 
-def _by_reason(manifests: Sequence[Manifest]) -> str:
-    reasons: Counter[str] = Counter()
-    for manifest in manifests:
-        reasons.update(manifest["rejected_reasons"])
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    return f" ({listed})" if listed else ""
-
-
-def _record(
-    journal: Journal, storage: Storage, plan: DatasetPlan, manifests: Mapping[str, Manifest]
-) -> None:
-    for split, manifest in manifests.items():
-        prefix = f"shard/{plan.name}/{split}"
-        numbers = {name: manifest[name] for name in ("samples", "rejected", "bytes")}
-        journal.metrics(0, {f"{prefix}/{name}": value for name, value in numbers.items()})
-        uri = storage.uri(plan.refs[split].prefix)
-        journal.dataset(plan.name, split, manifest["version"], manifest["root_hash"], uri)
+def _log_outcome(storage: Storage, ref: DatasetRef, manifest: Manifest) -> None:
+    log.info(
+        "%s/%s: %d samples, %.1f MB, %d videos rejected%s; %s",
+        ref.name,
+        ref.split,
+        manifest["samples"],
+        manifest["bytes"] / 1e6,
+        manifest["rejected_counted"],
+        list_reasons([manifest]),
+        storage.uri(ref.manifest_key),
+    )

@@ -42,7 +42,8 @@ class Link:
         """``scratch_dir`` is an existing folder that nothing else uses."""
         alive_there, self._alive = multiprocessing.Pipe(duplex=False)
         self._done, done_there = multiprocessing.Pipe(duplex=False)
-        self._ends = WorkerEnds(alive_there, done_there, str(scratch_dir))
+        self.ends = WorkerEnds(alive_there, done_there, str(scratch_dir))
+        """What a worker is begun with."""
         os.set_blocking(self._done.fileno(), False)
 
     def __enter__(self) -> Self:
@@ -51,7 +52,7 @@ class Link:
 
     def __exit__(self, *_: object) -> None:
         """Closes the pipes, which ends workers that are left."""
-        for end in (self._alive, self._done, self._ends.alive, self._ends.done):
+        for end in (self._alive, self._done, self.ends.alive, self.ends.done):
             end.close()
 
     @contextmanager
@@ -61,16 +62,20 @@ class Link:
             workers,
             # A fork would copy the locks of this process's other threads as they happen to be.
             multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(self._ends,),
+            initializer=begin_worker,
+            initargs=(self.ends,),
         )
         try:
             yield pool
         except BaseException:
-            self._alive.close()
+            self.end_workers()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def end_workers(self) -> None:
+        """Ends all workers at once, and for good."""
+        self._alive.close()
 
     def read_reports(self, progress: Progress) -> None:
         """Takes note of the videos that workers have done since the last call, and logs."""
@@ -90,7 +95,7 @@ def report(num_bytes: int) -> None:
     os.write(_ends.done.fileno(), _RECORD.pack(num_bytes))  # so short that it is written at once
 
 
-def _begin(ends: WorkerEnds) -> None:
+def begin_worker(ends: WorkerEnds) -> None:
     """Runs first in each worker."""
     global _ends
     _ends = ends

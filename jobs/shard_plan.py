@@ -1,19 +1,22 @@
 """What sharding a dataset would do: splits, versions and units of work, from names and sizes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sigma_pipeline.data_prep.catalogue import Listing, Video, list_videos
+from sigma_pipeline.data_prep.catalogues import Listing, list_items
 from sigma_pipeline.data_prep.config import DatasetConfig, RenderedConfig, ShardConfig
 from sigma_pipeline.data_prep.demo import demo_folder, render
 from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.ledger import LedgerRow
-from sigma_pipeline.data_prep.samples import SampleSettings
-from sigma_pipeline.data_prep.units import assign_units, source_bytes
+from sigma_pipeline.data_prep.sample import SampleSettings
+from sigma_pipeline.data_prep.units import assign_units
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.identity import fingerprint
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 4
 """Raised when the same source and settings give other tars or index rows."""
 _DEMO_SOURCE = "demo://"
 
@@ -23,8 +26,8 @@ class SplitPlan:
     """One split: its version, and the content of each shard."""
 
     ref: DatasetRef
-    units: tuple[tuple[Video, ...], ...]
-    left_out: tuple[LedgerRow, ...]
+    units: Sequence[tuple[Item, ...]]
+    left_out: Sequence[LedgerRow]
     """Files that are not opened."""
 
     @property
@@ -35,7 +38,7 @@ class SplitPlan:
     @property
     def source_bytes(self) -> int:
         """Their sizes with those of their sidecars."""
-        return sum(source_bytes(video) for unit in self.units for video in unit)
+        return sum(item.source_bytes for unit in self.units for item in unit)
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,38 @@ def plan_dataset(
     """Lists the source and cuts it into shards; renders the demo set first where it is asked for.
 
     Raises:
-        MissingInputError: a source is not there, or holds no video.
-        ConfigError: a source is a file.
+        MissingInputError: a source, the annotations or a list is not there, or no video is.
+        ConfigError: a source is a file, or a list or an option says what cannot be.
     """
+    if dataset.annotations and not Path(dataset.annotations).expanduser().is_dir():
+        raise MissingInputError(
+            f"annotations {dataset.annotations!r} is not a folder; set datasets.{name}.annotations "
+            "to the folder of the dataset's lists"
+        )
     roots = [_root(source, dataset, scratch_dir) for source in dataset.sources]
-    listing = list_videos(dataset, roots)
+    try:
+        listing = list_items(dataset, roots)
+    except ConfigError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from error
     settings = {
         "format": FORMAT_VERSION,
         "media": dataset.media,
+        "check": dataset.check,
         "transcode": dataset.transcode and dataset.transcode.model_dump(mode="json"),
         "min_frames": dataset.min_frames,
+        "limits": dataset.limits.model_dump(mode="json"),
         "sidecars": dataset.sidecars,
         "samples_per_shard": shard.samples_per_shard,
         "bytes_per_shard": shard.bytes_per_shard,
     }
     return DatasetPlan(
         name=name,
-        splits=tuple(_plan_split(name, split, listing, settings) for split in dataset.splits),
+        splits=tuple(_plan_split(name, split, listing, settings) for split in dataset.split_names),
         classes=listing.classes,
         settings=settings,
-        sample_settings=SampleSettings(dataset.min_frames, dataset.transcode),
+        sample_settings=SampleSettings(
+            dataset.min_frames, dataset.transcode, dataset.limits, dataset.check
+        ),
         max_rejected_fraction=dataset.max_rejected_fraction,
         scratch_dir=scratch_dir,
     )
@@ -104,21 +119,22 @@ def _root(source: str, dataset: DatasetConfig, scratch_dir: Path) -> Path:
 
 
 def _plan_split(name: str, split: str, listing: Listing, settings: dict[str, Any]) -> SplitPlan:
-    videos = [video for video in listing.videos if video.split == split]
+    items = [item for item in listing.items if item.split == split]
     sources = [
         (
-            video.file.name,
-            video.file.size,
-            video.class_name,
-            [(file.name, file.size) for file in video.sidecars],
+            item.name,
+            [(file.name, file.size) for file in (*item.files, *item.sidecars)],
+            (item.class_name, item.label, item.labels),
+            item.segment,
+            item.annotation,
         )
-        for video in videos
+        for item in items
     ]
     version = fingerprint(
         {"settings": settings, "split": split, "classes": listing.classes, "sources": sources}
     )
     units = assign_units(
-        videos,
+        items,
         samples_per_shard=settings["samples_per_shard"],
         bytes_per_shard=settings["bytes_per_shard"],
     )

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sigma_pipeline.data_prep.catalogue import Video
 from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.receipts import Receipt, put_receipt, receipt_key
-from sigma_pipeline.data_prep.samples import Sample, SampleSettings
+from sigma_pipeline.data_prep.sample import Sample, SampleSettings
 from sigma_pipeline.data_prep.shards import write_shard
 from sigma_pipeline.infra.storage import Storage
 
@@ -20,16 +20,14 @@ class UnitTask:
     storage: Storage
     ref: DatasetRef
     number: int
-    videos: tuple[Video, ...]
+    items: tuple[Item, ...]
     settings: SampleSettings
     attempt: str
-    cpu_limit_s: int
-    """Processor time that one video of no size may take; see ``shard_workers``."""
 
 
 def build_unit(
     task: UnitTask,
-    prepare: Callable[[Video], Sample],
+    prepare: Callable[[Item], Sample],
     progress: Callable[[int], None],
     scratch_dir: Path,
 ) -> None:
@@ -45,7 +43,7 @@ def build_unit(
         return
     with tempfile.TemporaryDirectory(dir=scratch_dir) as folder:
         path = Path(folder, "shard.tar")
-        shard = write_shard(path, task.number, task.videos, prepare, progress)
+        shard = write_shard(path, task.number, task.items, prepare, progress)
         ours = Receipt(task.number, task.attempt, shard)
         if ours.tar:
             task.storage.upload(path, f"{task.ref.prefix}/{ours.tar}")

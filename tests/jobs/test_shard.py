@@ -19,7 +19,13 @@ from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import Journal, read_entries
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.jobs.shard import DatasetPlan, plan_dataset, shard_dataset
+from sigma_pipeline.jobs.shard import (
+    DatasetPlan,
+    build_missing,
+    finish_dataset,
+    plan_dataset,
+    shard_dataset,
+)
 from sigma_pipeline.jobs.shard_progress import Progress
 from sigma_pipeline.jobs.shard_unit import UnitTask, build_unit
 
@@ -112,7 +118,7 @@ def test_every_video_is_a_sample_of_its_split(source: Path, storage: Storage) ->
     assert {split: manifests[split]["samples"] for split in manifests} == {"train": 8, "val": 2}
     for index in indexes.values():
         for i, row in enumerate(index.rows):
-            assert index.read_video(storage, i) == (source / row.source).read_bytes()
+            assert index.read_media(storage, i) == (source / row.source).read_bytes()
             assert index.classes[index.labels[i]] == row.source.split("/")[0]
 
 
@@ -178,6 +184,20 @@ def test_of_two_runs_at_once_the_slower_adopts_what_the_faster_made(
 
     assert {manifest["attempt"] for manifest in manifests.values()} == {"faster"}
     assert all(".faster.tar" in key for key in tars(storage))
+
+
+def test_a_dataset_is_not_finished_before_all_shards_are_there(
+    source: Path, storage: Storage, builder: Builder
+) -> None:
+    plan = planned(source)
+    builder.stop_after = 3
+    with pytest.raises(Stopped):
+        build_missing(plan, storage=storage, workers=1, attempt="one")
+
+    with pytest.raises(StageError, match="1 of 4 shards are not made yet"):
+        finish_dataset(plan, storage=storage, shard=SHARD, journal=None, attempt="one")
+
+    assert not any(key.endswith("manifest.json") for key in storage.list("datasets"))
 
 
 def test_forced_a_dataset_is_made_anew(source: Path, storage: Storage) -> None:

@@ -53,6 +53,7 @@ def test_a_version_does_not_depend_on_where_the_source_lies(source: Path) -> Non
         {"min_frames": 3},
         {"sidecars": True},
         {"media": "transcode", "transcode": {"short_side_px": 32}},
+        {"check": "packets"},
         {"shard": ShardConfig(samples_per_shard=3)},
     ],
 )
@@ -94,3 +95,23 @@ def test_the_demo_set_is_rendered_first(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_missing_source_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="nowhere"):
         planned(tmp_path / "nowhere")
+
+
+def test_missing_annotations_name_the_key_to_set(source: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"'nowhere'.*datasets\.set\.annotations"):
+        planned(source, catalogue="table", annotations="nowhere")
+
+
+def test_labels_and_lists_are_part_of_the_version(source: Path) -> None:
+    lists = source.parent / "lists"
+    lists.mkdir()
+    (lists / "train.csv").write_text("walk/1.mp4 0\nrun/2.mp4 1\n")
+    table = partial(
+        planned, source, catalogue="table", annotations=str(lists), splits={"train": "train.csv"}
+    )
+    before = table()
+
+    (lists / "train.csv").write_text("walk/1.mp4 1\nrun/2.mp4 0\n")
+
+    assert before.splits[0].num_videos == 2
+    assert table().versions != before.versions

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,17 +29,23 @@ pytestmark = [
 ]
 
 SCRIPT = Path(__file__).with_name("shard_once.py")
-NUM_GOOD = 56
+NUM_GOOD = 76
+NUM_SHARDS = 40
+NUM_KILLS = 20
 REAL_SETS = ["arid", "gt_mhi", "hmdb51", "quva_repetition", "surv_fight", "ucf101", "weizmann64"]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small videos without classes, and four broken ones."""
+    """Videos of some tenths of a second each to transcode, and four broken ones."""
     folder = tmp_path_factory.mktemp("source")
-    noise = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (24, 240, 320, 3), dtype=np.uint8)
     for number in range(NUM_GOOD):
-        write_video(folder / f"{number}.mp4", np.roll(noise, number, axis=2), 10, 20, 8)
+        path = folder / f"{number}.mp4"
+        if number < 4:
+            write_video(path, np.roll(noise, number, axis=2), 10, 40, 8)
+        else:
+            shutil.copy(folder / f"{number % 4}.mp4", path)
     for number in range(4):
         (folder / f"bad{number}.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(40))
     return folder
@@ -45,17 +54,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Root hashes by split of a run that nothing happened to."""
-    return finish(source, tmp_path_factory.mktemp("undisturbed"))
-
-
-def start(source: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", SCRIPT, source, folder / "store", folder / "scratch"]
-    return subprocess.Popen(command, start_new_session=True)
-
-
-def finish(source: Path, folder: Path) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("undisturbed")
     with start(source, folder) as process:
         assert process.wait(timeout=300) == 0
+    return roots(folder)
+
+
+def start(source: Path, folder: Path, scratch: str = "scratch") -> subprocess.Popen[bytes]:
+    """Begins a run; its log goes to ``log`` in ``folder``."""
+    command = [sys.executable, "-P", SCRIPT, source, folder / "store", folder / scratch]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, start_new_session=True, stderr=log)
+
+
+def roots(folder: Path) -> dict[str, str]:
     found = [json.loads(path.read_text()) for path in stored(folder, "manifest.json")]
     return {manifest["split"]: manifest["root_hash"] for manifest in found}
 
@@ -77,10 +89,10 @@ def processes_of(session: int) -> list[int]:
     return alive
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 180
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Waits while ``process`` lives, or is what is waited for."""
     while not condition():
-        assert time.monotonic() < deadline
+        assert process.poll() in (None, -signal.SIGKILL)
         time.sleep(0.005)
 
 
@@ -89,36 +101,64 @@ def keys_in_tars(folder: Path) -> list[str]:
     return [sample["__key__"] for sample in webdataset.WebDataset(tars, shardshuffle=False)]
 
 
-@pytest.mark.parametrize("shards_before", [0, 3, 14])
-def test_a_killed_run_leaves_no_process_and_the_next_one_ends_as_if_undisturbed(
-    source: Path, tmp_path: Path, undisturbed: dict[str, str], shards_before: int
+def receipts(folder: Path) -> dict[str, str]:
+    """What each receipt says."""
+    return {str(path): path.read_text() for path in stored(folder, "parts/*.json")}
+
+
+def test_kills_at_any_moment_change_nothing_and_just_what_is_missing_is_done(
+    source: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
-    process = start(source, tmp_path)
-    wait_until(lambda: len(processes_of(process.pid)) > 2)
-    wait_until(lambda: len(stored(tmp_path, "parts/*.json")) >= shards_before)
+    draw = random.Random(0)
+    moments = sorted(draw.randrange(NUM_SHARDS * 3 // 4) for _ in range(NUM_KILLS))
+    was_there: dict[str, str] = {}
+    process: subprocess.Popen[bytes] | None = None
+    to_do = []
+    for shards_before in moments:
+        if process is None:
+            to_do.append(NUM_SHARDS - len(receipts(tmp_path)))
+            process = start(source, tmp_path)
+        wait_until(lambda: len(processes_of(process.pid)) > 2, process)  # noqa: B023 - used at once
+        wait_until(lambda: len(receipts(tmp_path)) >= shards_before, process)  # noqa: B023
+        time.sleep(draw.random() / 4)
+        workers = sorted(set(processes_of(process.pid)) - {process.pid})
+        victim = draw.choice(workers or [process.pid]) if draw.random() < 0.5 else process.pid
+        os.kill(victim, signal.SIGKILL)
+        if victim == process.pid:
+            process.wait()
+            wait_until(lambda: not processes_of(process.pid), process)  # noqa: B023
+            process = None
+        now_there = receipts(tmp_path)
+        assert now_there.items() >= was_there.items()
+        was_there = now_there
+    if process:
+        assert process.wait(timeout=300) == 0
+    to_do.append(NUM_SHARDS - len(receipts(tmp_path)))
+    with start(source, tmp_path) as process:
+        assert process.wait(timeout=300) == 0
 
-    process.kill()
-    process.wait()
-
-    wait_until(lambda: not processes_of(process.pid))
-    assert stored(tmp_path, "manifest.json") == []
-    assert finish(source, tmp_path) == undisturbed
+    assert roots(tmp_path) == undisturbed
+    assert receipts(tmp_path).items() >= was_there.items()
+    log = (tmp_path / "log").read_text()
+    done = [int(number) for number in re.findall(rf"set: (\d+) of {NUM_SHARDS} shards to do", log)]
+    assert done == [count for count in to_do if count]
     assert os.listdir(tmp_path / "scratch/shard") == ["lock"]
     keys = keys_in_tars(tmp_path)
     assert len(keys) == len(set(keys)) == NUM_GOOD
 
 
-def test_a_killed_worker_changes_nothing(
+def test_of_two_at_once_each_adopts_what_the_other_made(
     source: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
-    process = start(source, tmp_path)
-    wait_until(lambda: len(stored(tmp_path, "parts/*.json")) >= 2)
+    with start(source, tmp_path, "one") as one, start(source, tmp_path, "other") as other:
+        assert one.wait(timeout=300) == other.wait(timeout=300) == 0
 
-    workers = set(processes_of(process.pid)) - {process.pid}
-    os.kill(max(workers), signal.SIGKILL)  # the last one started
-
-    assert process.wait(timeout=300) == 0
-    assert finish(source, tmp_path) == undisturbed
+    assert roots(tmp_path) == undisturbed
+    assert len(receipts(tmp_path)) == NUM_SHARDS
+    named = {json.loads(receipt)["tar"] for receipt in receipts(tmp_path).values()}
+    assert {path.name for path in stored(tmp_path, "shard-*.tar")} == named - {None}
+    keys = keys_in_tars(tmp_path)
+    assert len(keys) == len(set(keys)) == NUM_GOOD
 
 
 def test_all_real_media_end_in_a_shard_or_in_the_ledger(real_videos: Path, tmp_path: Path) -> None:

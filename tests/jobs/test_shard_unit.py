@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sigma_pipeline.data_prep.catalogue import Video
 from sigma_pipeline.data_prep.encode import write_video
 from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.receipts import read_receipts
-from sigma_pipeline.data_prep.samples import Sample, SampleSettings, prepare
+from sigma_pipeline.data_prep.sample import Sample, SampleSettings
+from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.data_prep.source_tree import SourceFile
 from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs.shard_unit import UnitTask, build_unit
@@ -25,14 +26,14 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Video:
+def video(tmp_path: Path) -> Item:
     path = tmp_path / "a.mp4"
     write_video(path, np.zeros((3, 16, 16, 3), np.uint8), fps=10, crf=20, gop_frames=3)
-    return Video(SourceFile(str(path), "a.mp4", path.stat().st_size), None, "train")
+    return Item("a.mp4", "video", (SourceFile(str(path), "a.mp4", path.stat().st_size),), "train")
 
 
-def task(storage: Storage, attempt: str, *videos: Video) -> UnitTask:
-    return UnitTask(storage, REF, 0, videos, SETTINGS, attempt, cpu_limit_s=60)
+def task(storage: Storage, attempt: str, *videos: Item) -> UnitTask:
+    return UnitTask(storage, REF, 0, videos, SETTINGS, attempt)
 
 
 def build(task: UnitTask, folder: Path) -> None:
@@ -44,7 +45,7 @@ def tars(storage: Storage) -> list[str]:
 
 
 def test_the_receipt_names_the_tar_that_is_there(
-    storage: Storage, video: Video, tmp_path: Path
+    storage: Storage, video: Item, tmp_path: Path
 ) -> None:
     build(task(storage, "one", video), tmp_path)
 
@@ -53,7 +54,7 @@ def test_the_receipt_names_the_tar_that_is_there(
 
 
 def test_a_shard_that_is_there_is_not_made_again(
-    storage: Storage, video: Video, tmp_path: Path
+    storage: Storage, video: Item, tmp_path: Path
 ) -> None:
     build(task(storage, "one", video), tmp_path)
 
@@ -63,9 +64,9 @@ def test_a_shard_that_is_there_is_not_made_again(
 
 
 def test_who_is_slower_deletes_the_tar_made_in_vain(
-    storage: Storage, video: Video, tmp_path: Path
+    storage: Storage, video: Item, tmp_path: Path
 ) -> None:
-    def overtaken(video: Video) -> Sample:
+    def overtaken(video: Item) -> Sample:
         build(task(storage, "faster", video), tmp_path)
         return prepare(video, SETTINGS)
 
@@ -75,9 +76,9 @@ def test_who_is_slower_deletes_the_tar_made_in_vain(
 
 
 def test_the_same_attempt_again_keeps_the_tar_it_made(
-    storage: Storage, video: Video, tmp_path: Path
+    storage: Storage, video: Item, tmp_path: Path
 ) -> None:
-    def repeated(video: Video) -> Sample:
+    def repeated(video: Item) -> Sample:
         build(task(storage, "one", video), tmp_path)
         return prepare(video, SETTINGS)
 
