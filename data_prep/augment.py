@@ -1,12 +1,11 @@
-"""Where a clip is cut out of its frames, as data, and the cutting itself.
+"""Where a clip is cut out of its frames, as data, and the same cut of object masks.
 
-One crop holds for all frames of a clip. Resizing is bilinear with the filter widened when it
-shrinks (as pillow does), in uint8: integer arithmetic, so the bytes don't depend on batch size or
-thread count, and several times faster than a detour over floating point.
+One crop holds for all frames of a clip. ``convert`` cuts and resizes the frames themselves.
 """
 
 from dataclasses import dataclass
 from itertools import product
+from math import exp, log, sqrt
 
 import numpy as np
 import torch
@@ -23,11 +22,19 @@ _SCALE_PAIRS = [(i, j) for i, j in product(range(len(_SCALES)), repeat=2) if abs
 _OFFSETS = [*product((0, 2, 4), repeat=2), *product((1, 3), repeat=2)]
 # A side this close to the wanted size is taken at that size, which saves the resizing.
 _SNAP_PX = 2
+# Of random_resized_crop.
+_AREA_SHARES = (0.25, 1.0)
+_ASPECTS = (3 / 4, 4 / 3)
+_SHAPE_TRIES = 10
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A rectangle of the frame, in pixels, mirrored left to right when ``is_flipped``."""
+    """A rectangle of the frame, in pixels, mirrored left to right when ``is_flipped``.
+
+    Those made here begin at even pixels, where frames with half the resolution in colour can be cut
+    without a shift of colours.
+    """
 
     top: int
     left: int
@@ -44,7 +51,7 @@ def whole_frame(height: int, width: int) -> Crop:
 def centre_square(height: int, width: int) -> Crop:
     """The largest square in the middle: the short side resized, then cut, in one step."""
     side = min(height, width)
-    return Crop((height - side) // 2, (width - side) // 2, side, side)
+    return Crop(even((height - side) // 2), even((width - side) // 2), side, side)
 
 
 def multi_scale_crop(
@@ -62,9 +69,33 @@ def multi_scale_crop(
     sides = [_snapped(max(1, int(short_side * s)), frame_size_px, short_side) for s in _SCALES]
     high, wide = _SCALE_PAIRS[generator.integers(len(_SCALE_PAIRS))]
     down, right = _OFFSETS[generator.integers(len(_OFFSETS))]
-    top = (height - sides[high]) // 4 * down
-    left = (width - sides[wide]) // 4 * right
+    top = even((height - sides[high]) // 4 * down)
+    left = even((width - sides[wide]) // 4 * right)
     return Crop(top, left, sides[high], sides[wide])
+
+
+def random_resized_crop(height: int, width: int, generator: np.random.Generator) -> Crop:
+    """A random part of the frame, resized later: the crop of fine-tuning (protocols 2).
+
+    A quarter to all of the area at an aspect of 3:4 to 4:3, at any place; where no drawn shape
+    fits, the largest in the middle whose aspect is allowed.
+
+    Args:
+        height: of the frame, pixels.
+        width: of the frame, pixels.
+        generator: four draws are taken for each shape that is tried.
+    """
+    for _ in range(_SHAPE_TRIES):
+        area = generator.uniform(*_AREA_SHARES) * height * width
+        aspect = exp(generator.uniform(log(_ASPECTS[0]), log(_ASPECTS[1])))
+        high, wide = round(sqrt(area / aspect)), round(sqrt(area * aspect))
+        down, right = generator.random(2)
+        if 0 < high <= height and 0 < wide <= width:
+            top, left = int(down * (height - high + 1)), int(right * (width - wide + 1))
+            return Crop(even(top), even(left), high, wide)
+    wide = min(width, round(height * _ASPECTS[1]))
+    high = min(height, round(wide / _ASPECTS[0]))
+    return Crop(even((height - high) // 2), even((width - wide) // 2), high, wide)
 
 
 def training_crop(
@@ -73,24 +104,12 @@ def training_crop(
     """The crop of one training clip, as ``clip`` asks for it."""
     if clip.crop == "multi_scale":
         crop = multi_scale_crop(height, width, frame_size_px, generator)
+    elif clip.crop == "random_resized":
+        crop = random_resized_crop(height, width, generator)
     else:
         crop = whole_frame(height, width)
     is_flipped = bool(generator.random() < clip.flip_probability)
     return Crop(crop.top, crop.left, crop.height, crop.width, is_flipped)
-
-
-def cut(
-    frames: UInt8[np.ndarray, "frames height width 3"], crop: Crop, frame_size_px: int
-) -> UInt8[Tensor, "3 frames size size"]:
-    """The crop of all frames, resized to a square; may share memory with ``frames``."""
-    images = torch.from_numpy(frames)[
-        :, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width
-    ].permute(0, 3, 1, 2)  # channels stay innermost in memory: the quick layout for resizing
-    if images.shape[-2:] != (frame_size_px, frame_size_px):
-        images = F.interpolate(
-            images, size=(frame_size_px, frame_size_px), mode="bilinear", antialias=True
-        )
-    return _mirrored(images, crop).transpose(0, 1)
 
 
 def cut_masks(
@@ -107,6 +126,11 @@ def cut_masks(
 
 def _mirrored(images: Tensor, crop: Crop) -> Tensor:
     return images.flip(-1) if crop.is_flipped else images
+
+
+def even(offset: int) -> int:
+    """The even number at or below an offset in pixels."""
+    return offset - offset % 2
 
 
 def _snapped(side: int, frame_size_px: int, short_side: int) -> int:

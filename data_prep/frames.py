@@ -1,14 +1,23 @@
-"""Frames of samples, from the store or from memory."""
+"""Clips of samples: read by byte range, decoded as far as needed, cut and resized."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sigma_pipeline.data_prep.decode import Rejected, decode_all, decode_frames
-from sigma_pipeline.data_prep.index import Index, SampleRow
+from sigma_pipeline.data_prep.augment import Crop
+from sigma_pipeline.data_prep.convert import Converter, Frames, Picture
+from sigma_pipeline.data_prep.decode_clip import pick_frames
+from sigma_pipeline.data_prep.decode_still import decode_still
+from sigma_pipeline.data_prep.decoded_cache import DecodedCache
+from sigma_pipeline.data_prep.hot_columns import ClipSource
+from sigma_pipeline.data_prep.index import Index
+from sigma_pipeline.data_prep.pool import Pool
+from sigma_pipeline.data_prep.ranges import Range, RangeReader
+from sigma_pipeline.data_prep.verdicts import BadSample, Rejected
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 
@@ -16,81 +25,137 @@ _GIB = 1 << 30
 
 
 class FrameReader:
-    """Decodes wanted frames of a split's samples; may keep whole decoded videos in memory.
+    """Gives clips of samples; may keep whole decoded videos in memory. Picklable.
 
-    A sample that cannot be read is an error that names it. It is never replaced by another: what
-    a run has seen must follow from its seed alone.
+    What is kept are frames as they were decoded, so that a clip is the same from memory as from the
+    store.
     """
 
-    def __init__(self, storage: Storage, index: Index, cache_gib: float = 0.0) -> None:
-        self._storage = storage
-        self._index = index
+    def __init__(
+        self,
+        storage: Storage,
+        pool: Pool | Index,
+        *,
+        cache_gib: float = 0.0,
+        ranges: RangeReader | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            storage: holds the shards.
+            pool: the samples; a single index numbers them by its rows.
+            cache_gib: memory for decoded videos; those that do not fit are decoded each time.
+            ranges: how bytes are read; plainly, when absent.
+        """
+        self._pool = pool if isinstance(pool, Pool) else Pool([pool])
+        self._ranges = ranges or RangeReader(storage)
         self._cache = DecodedCache(int(cache_gib * _GIB))
+        self._converter = Converter()
+        self._last_read: Range | None = None
 
     def num_frames(self, sample: int) -> int:
-        """Frames in the video of the sample in row ``sample``."""
-        return self._index.rows[sample].frames
+        """Frames that clips of ``sample`` can be made of."""
+        return self._pool.source(sample).frames
 
-    def frames(
-        self, sample: int, wanted: NDArray[np.int64]
-    ) -> UInt8[np.ndarray, "frames height width 3"]:
-        """The frames numbered ``wanted`` (repetitions allowed) of the sample in row ``sample``.
+    def size(self, sample: int) -> tuple[int, int]:
+        """Height and width of the upright frames of ``sample``; nothing is decoded."""
+        source = self._pool.source(sample)
+        return source.height, source.width
 
-        Raises:
-            StageError: the sample cannot be read or decoded.
-        """
-        row = self._index.rows[sample]
-        try:
-            if _decoded_bytes(row) <= self._cache.limit_bytes:
-                return self._cache.get(sample, lambda: self._decode_all(sample))[wanted]
-            return self._decode(sample, wanted)
-        except Exception as error:  # whatever one video does, it is named and stops the stage
-            kind = "" if isinstance(error, Rejected) else f"{type(error).__name__}: "
-            raise StageError(
-                f"sample {row.key} in {self._index.ref.prefix}/{row.tar} (source {row.source}) "
-                f"cannot be read: {kind}{error}"
-            ) from error
-
-    def _decode(self, sample: int, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
-        row = self._index.rows[sample]
-        return decode_frames(
-            self._index.read_video(self._storage, sample),
-            wanted.tolist(),
-            keyframes=row.keyframes,
-            keyframe_pts=row.keyframe_pts,
+    def prefetch(self, samples: Sequence[int]) -> None:
+        """Begins to read what clips of ``samples`` will need, in this order."""
+        sources = (self._pool.source(sample) for sample in samples if sample not in self._cache)
+        # Of a folder of frames, just the wanted ones are read, and these are not known yet.
+        self._ranges.prefetch(
+            [(s.tar, s.media_offset, s.media_size) for s in sources if s.media != "frames"]
         )
 
-    def _decode_all(self, sample: int) -> NDArray[np.uint8]:
-        row = self._index.rows[sample]
-        return decode_all(self._index.read_video(self._storage, sample), row.frames)
+    def clips(
+        self,
+        sample: int,
+        wanted: NDArray[np.int64],
+        crops: Sequence[Crop],
+        frame_size_px: int,
+        out: UInt8[Tensor, "clips 3 frames size size"] | None = None,
+    ) -> UInt8[Tensor, "clips 3 frames size size"]:
+        """One clip for each of ``crops``, of the same frames, each of which is decoded once.
+
+        Args:
+            sample: its number in the pool.
+            wanted: numbers of the clip's frames, counted from the sample's first; may repeat.
+            crops: of the upright frame, in pixels.
+            frame_size_px: side of the square that each crop is resized to.
+            out: is filled and returned, when given; may be a part of a batch.
+
+        Raises:
+            BadSample: the sample is damaged or not there.
+            StageError: the store cannot be reached.
+        """
+        source = self._pool.source(sample)
+        numbers = (wanted + source.first_frame).tolist()
+        picture = Picture(source.height, source.width, source.rotation)
+        if out is None:
+            size = frame_size_px
+            out = torch.empty(len(crops), 3, len(numbers), size, size, dtype=torch.uint8)
+        try:
+            frames = self._frames(sample, source, set(numbers))
+            for clip, crop in zip(out, crops, strict=True):
+                self._converter.fill(clip, frames, numbers, picture=picture, crop=crop)
+        except (Rejected, FileNotFoundError, EOFError) as error:
+            if self._last_read:
+                self._ranges.forget(*self._last_read)
+            raise self._bad_sample(sample, str(error)) from error
+        except OSError as error:
+            raise StageError(f"{source.tar} cannot be read: {error}") from error
+        return out
+
+    def _frames(self, sample: int, source: ClipSource, numbers: Collection[int]) -> Frames:
+        if _likely_bytes(source) <= self._cache.limit_bytes:
+            all_numbers = range(source.first_frame, source.first_frame + source.frames)
+            try:
+                return self._cache.get(sample, lambda: self._decode(sample, source, all_numbers))
+            except Rejected:
+                # Without a cache, damage elsewhere in the video would not be noticed either.
+                return self._decode(sample, source, numbers)
+        return self._decode(sample, source, numbers)
+
+    def _decode(self, sample: int, source: ClipSource, numbers: Collection[int]) -> Frames:
+        if source.media == "frames":
+            return self._stills(sample, source, sorted(numbers))
+        data = self._read(source.tar, source.media_offset, source.media_size)
+        if source.media == "image":
+            return dict.fromkeys(numbers, decode_still(data))
+        return pick_frames(
+            data, numbers, keyframes=source.keyframes, keyframe_pts=source.keyframe_pts
+        )
+
+    def _stills(self, sample: int, source: ClipSource, numbers: Sequence[int]) -> Frames:
+        """Frames that are files of their own, by one read from the first to the last of them."""
+        index, place = self._pool.locate(sample)
+        files = index.frame_files(place)
+        start = files[numbers[0]][0]
+        end = sum(files[numbers[-1]])
+        data = self._read(source.tar, start, end - start)
+        frames = {}
+        for number in numbers:
+            offset, size = files[number]
+            frames[number] = decode_still(data[offset - start : offset - start + size])
+        return frames
+
+    def _read(self, key: str, start: int, length: int) -> bytes:
+        self._last_read = (key, start, length)
+        return self._ranges.read(key, start, length)
+
+    def _bad_sample(self, sample: int, reason: str) -> BadSample:
+        index, place = self._pool.locate(sample)
+        row = index.row(place)
+        return BadSample(row.key, f"{index.ref.prefix}/{row.tar}", row.source, reason)
 
 
-class DecodedCache:
-    """Whole decoded videos, at most ``limit_bytes`` of them; the longest unused go first."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self._videos: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-
-    def get(self, sample: int, decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The video of ``sample``, decoded only when it is not held."""
-        video = self._videos.get(sample)
-        if video is None:
-            video = decode()
-            self._videos[sample] = video
-            self.used_bytes += video.nbytes
-        self._videos.move_to_end(sample)
-        while self.used_bytes > self.limit_bytes:
-            _, longest_unused = self._videos.popitem(last=False)
-            self.used_bytes -= longest_unused.nbytes
-        return video
+def decoded_gib(pool: Pool | Index) -> float:
+    """Memory that all videos take when they are decoded, if colours have half the resolution."""
+    return sum(_likely_bytes(pool.source(sample)) for sample in range(len(pool))) / _GIB
 
 
-def decoded_gib(index: Index) -> float:
-    """Memory that all videos of a split take when they are decoded."""
-    return sum(map(_decoded_bytes, index.rows)) / _GIB
-
-
-def _decoded_bytes(row: SampleRow) -> int:
-    return row.frames * row.height * row.width * 3
+def _likely_bytes(source: ClipSource) -> int:
+    return source.frames * source.height * source.width * 3 // 2

@@ -1,72 +1,94 @@
 """Which sample stands at which position of an epoch, and how a global batch is shared out.
 
-The order of an epoch is a permutation that is computed, not stored: a Feistel network over a
-rectangle with at least as many places as there are samples, walked on while it ends outside
-(Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Any rank and any worker finds
-the samples of any position without a table and without having seen those before.
+An order is computed, not stored: any rank and any worker finds the samples of any position without
+a table of samples and without having seen those before.
 """
 
-from math import isqrt
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sigma_pipeline.data_prep.draws import generator
+from sigma_pipeline.data_prep.permutation import ROUNDS, permute
 from sigma_pipeline.infra.errors import ConfigError
 
-# Four rounds hide the structure of a large domain; small ones want more. About 5 us each.
-_ROUNDS = 10
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+class Order(Protocol):
+    """A pure function of seed, epoch and position. Picklable."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples are numbered below this; an epoch need not have all of them."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions in every epoch."""
+
+    def samples(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The samples at ``positions`` of ``epoch``, in the same shape [positions].
+
+        Raises:
+            ValueError: for positions outside [0, num_positions).
+        """
 
 
 class GlobalOrder:
-    """A permutation of ``num_samples`` samples for each epoch, a pure function of the seed."""
+    """A permutation of ``num_samples`` samples for each epoch."""
 
     def __init__(self, num_samples: int, seed: int) -> None:
         self.num_samples = num_samples
+        self.num_positions = num_samples
         self._seed = seed
-        # The smallest rectangle that is about square and has a place for every sample.
-        self._rows = isqrt(max(num_samples, 1) - 1) + 1
-        self._columns = -(-num_samples // self._rows)
 
     def samples(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The samples at ``positions`` of ``epoch``.
+        """See ``Order``."""
+        check_positions(positions, self.num_positions)
+        return permute(positions, self.num_samples, epoch_keys(self._seed, epoch, "order"))
 
-        Raises:
-            ValueError: for positions outside [0, num_samples), whose walk might never end.
-        """
-        if positions.size and not 0 <= positions.min() <= positions.max() < self.num_samples:
-            raise ValueError(f"positions must lie in [0, {self.num_samples})")
-        philox = generator(self._seed, epoch, 0, "order").bit_generator
-        keys = np.asarray(philox.random_raw(_ROUNDS), dtype=np.uint64)
-        places = self._permute(positions.astype(np.uint64), keys)
-        # The rectangle has at most 2 sqrt(N) places too many, so few walk and not far.
-        while (outside := places >= self.num_samples).any():
-            places[outside] = self._permute(places[outside], keys)
-        return places.astype(np.int64)
 
-    def batches_per_epoch(self, global_batch_clips: int) -> int:
-        """Whole global batches in an epoch; the samples left out are others each epoch.
+class RepeatedOrder:
+    """Each sample of ``order`` several times, side by side: an epoch is that much longer."""
 
-        Raises:
-            ConfigError: when there are fewer samples than one global batch takes.
-        """
-        if self.num_samples < global_batch_clips:
-            raise ConfigError(
-                f"train.global_batch_clips is {global_batch_clips}, but the split has only "
-                f"{self.num_samples} samples: lower it or add videos"
-            )
-        return self.num_samples // global_batch_clips
+    def __init__(self, order: Order, repeats: int) -> None:
+        self.num_samples = order.num_samples
+        self.num_positions = order.num_positions * repeats
+        self._order = order
+        self._repeats = repeats
 
-    def _permute(self, places: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """One pass of the network: a permutation of the rectangle's places."""
-        rows, columns = np.uint64(self._rows), np.uint64(self._columns)
-        row, column = np.divmod(places, columns)
-        for key in keys.reshape(-1, 2):
-            row = (row + _mix(column ^ key[0])) % rows
-            column = (column + _mix(row ^ key[1])) % columns
-        return row * columns + column
+    def samples(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See ``Order``."""
+        return self._order.samples(epoch, positions // self._repeats)
+
+
+def epoch_keys(seed: int, epoch: int, purpose: str) -> NDArray[np.uint64]:
+    """Keys of ``permute``, shape [rounds, 1], of one purpose in one epoch."""
+    philox = generator(seed, epoch, 0, purpose).bit_generator
+    return np.asarray(philox.random_raw(ROUNDS), dtype=np.uint64)[:, None]
+
+
+def check_positions(positions: NDArray[np.int64], num_positions: int) -> None:
+    """Refuses what is no position of an epoch.
+
+    Raises:
+        ValueError: a position lies outside [0, num_positions).
+    """
+    if positions.size and not 0 <= positions.min() <= positions.max() < num_positions:
+        raise ValueError(f"positions must lie in [0, {num_positions})")
+
+
+def batches_per_epoch(order: Order, global_batch_clips: int) -> int:
+    """Whole global batches in an epoch; the samples left out are others each epoch.
+
+    Raises:
+        ConfigError: when there are fewer positions than one global batch takes.
+    """
+    if order.num_positions < global_batch_clips:
+        raise ConfigError(
+            f"train.global_batch_clips is {global_batch_clips}, but an epoch has only "
+            f"{order.num_positions} clips: lower it or add videos"
+        )
+    return order.num_positions // global_batch_clips
 
 
 def accumulation_steps(global_batch_clips: int, micro_batch_clips: int, world_size: int) -> int:
@@ -97,10 +119,3 @@ def _divisors(total: int, unit: int) -> list[int]:
 
 def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "none"
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finalizer of splitmix64: each bit of the result depends on all bits of the value."""
-    values = (values ^ (values >> np.uint64(30))) * _MIX_1
-    values = (values ^ (values >> np.uint64(27))) * _MIX_2
-    return values ^ (values >> np.uint64(31))

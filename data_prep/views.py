@@ -1,4 +1,4 @@
-"""Evaluation clips: the middle of each video, every sample exactly once, and its masks."""
+"""Evaluation clips: one or several views of each video, every sample once, and its masks."""
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sigma_pipeline.data_prep.augment import Crop, centre_square, cut, cut_masks, whole_frame
-from sigma_pipeline.data_prep.clips import middle_clip_frames
-from sigma_pipeline.data_prep.config import ViewConfig
+from sigma_pipeline.data_prep.augment import Crop, centre_square, cut_masks, whole_frame
+from sigma_pipeline.data_prep.batches import Batch, Span, as_batch
+from sigma_pipeline.data_prep.config import MultiViewConfig, ViewConfig
 from sigma_pipeline.data_prep.frames import FrameReader
-from sigma_pipeline.data_prep.index import Index, SampleRow
-from sigma_pipeline.data_prep.loader import Batch, Span, as_batch
+from sigma_pipeline.data_prep.index import Index
+from sigma_pipeline.data_prep.rows import SampleRow
+from sigma_pipeline.data_prep.verdicts import BadSample
+from sigma_pipeline.data_prep.view_plans import view_crops, view_frames
 from sigma_pipeline.data_prep.workers import read_ahead
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
@@ -30,7 +32,7 @@ _MAX_ASPECT_DIFFERENCE = 0.02
 
 
 class ViewClips:
-    """Middle clips by row of the index; picklable, for the decoding processes."""
+    """Views by row of the index; picklable, for the decoding processes."""
 
     def __init__(
         self,
@@ -46,29 +48,41 @@ class ViewClips:
         self._view = view
         self._num_frames = num_frames
         self._frame_size_px = frame_size_px
+        self.views = view.views if isinstance(view, MultiViewConfig) else 1
 
     def __getitem__(self, span: Span) -> Batch | StageError:
-        """The rows of ``span``; the error when a sample cannot be read."""
+        """All views of the rows of ``span``; the error when a sample cannot be read."""
         rows = np.arange(span.first, span.last, dtype=np.int64)
-        size = self._frame_size_px
-        clip = torch.empty(len(rows), 3, self._num_frames, size, size, dtype=torch.uint8)
+        size, views = self._frame_size_px, self.views
+        clip = torch.empty(len(rows) * views, 3, self._num_frames, size, size, dtype=torch.uint8)
+        self._reader.prefetch(rows.tolist())
         try:
             for slot, row in enumerate(rows.tolist()):
-                clip[slot] = self._cut(row)
+                self._cut(row, clip[slot * views : (slot + 1) * views])
+        except BadSample as error:
+            return StageError(str(error))
         except StageError as error:
             return error
-        return as_batch(clip, span.epoch, rows, rows, self._labels)
+        positions = np.arange(span.first * views, span.last * views, dtype=np.int64)
+        return as_batch(clip, span.epoch, positions, np.repeat(rows, views), self._labels)
 
-    def _cut(self, row: int) -> UInt8[Tensor, "3 frames size size"]:
-        num_video_frames = self._reader.num_frames(row)
-        wanted = middle_clip_frames(num_video_frames, self._num_frames, self._view.frame_stride)
-        frames = self._reader.frames(row, wanted)
-        _, height, width, _ = frames.shape
-        return cut(frames, _view_crop(height, width, self._view.crop), self._frame_size_px)
+    def _cut(self, row: int, out: UInt8[Tensor, "views 3 frames size size"]) -> None:
+        """Fills ``out`` with clip after clip, each with all its squares."""
+        crops = view_crops(*self._reader.size(row), self._view)
+        clips = view_frames(self._reader.num_frames(row), self._num_frames, self._view)
+        # As one long clip, so that the video is read once and no frame is decoded twice.
+        squares = self._reader.clips(row, np.concatenate(clips), crops, self._frame_size_px)
+        clip_shape = out.shape[1:]
+        by_clip = squares.view(len(crops), 3, len(clips), *clip_shape[1:]).movedim(2, 0)
+        out.view(len(clips), len(crops), *clip_shape).copy_(by_clip)
 
 
 class ViewLoader:
-    """Batches of evaluation clips in the order of the index; the last one may be smaller."""
+    """Batches of evaluation clips in the order of the index; the last one may be smaller.
+
+    With several views of a video, these stand side by side, a clip's squares innermost, and a batch
+    holds all of a video: ``batch_clips`` clips or a little fewer, but never less than one video.
+    """
 
     def __init__(
         self,
@@ -89,13 +103,14 @@ class ViewLoader:
             frame_size_px=frame_size_px,
         )
         self._workers = workers
+        samples = max(1, batch_clips // self._clips.views)
         self._spans = [
-            Span(0, first, min(first + batch_clips, len(index)))
-            for first in range(0, len(index), batch_clips)
+            Span(0, first, min(first + samples, len(index)))
+            for first in range(0, len(index), samples)
         ]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Every sample once; epoch 0, positions = rows of the index.
+        """Every view of every sample once; epoch 0, positions count views, samples are rows.
 
         Raises:
             StageError: a sample cannot be read (names it), or a decoding process was killed.
@@ -133,10 +148,17 @@ def load_masks(
     result = np.full((len(frames), size, size), NO_MASK, dtype=np.uint8)
     for slot, frame in enumerate(frames):
         if (mask := masks.get(frame)) is not None:
-            height, width = mask.shape
-            rectangle = _view_crop(height, width, crop)
+            rectangle = _scaled(_view_crop(row.height, row.width, crop), row, mask.shape)
             result[slot] = cut_masks(mask[None], rectangle, size)[0].numpy()
     return result
+
+
+def _scaled(crop: Crop, row: SampleRow, mask_shape: tuple[int, ...]) -> Crop:
+    """Where ``crop`` of a frame lies in a mask of this height and width."""
+    down, right = mask_shape[0] / row.height, mask_shape[1] / row.width
+    top, left = round(crop.top * down), round(crop.left * right)
+    bottom, end = round((crop.top + crop.height) * down), round((crop.left + crop.width) * right)
+    return Crop(top, left, bottom - top, end - left)
 
 
 def _view_crop(height: int, width: int, crop: Literal["resize", "centre"]) -> Crop:

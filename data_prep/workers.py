@@ -5,6 +5,7 @@ process answers by saving and still needs its decoders for that, so these must n
 signal. And when it dies without a word (SIGKILL, out of memory) they must not live on.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -107,6 +108,8 @@ def _signals_blocked() -> Iterator[None]:
 
 def _guard(parent: int, worker: int) -> None:
     """Runs first in each process."""
+    # At the end of a process libraries tear their threads down, now and then with an abort.
+    atexit.register(os._exit, 0)
     threading.Thread(target=_end_with, args=(parent,), name=f"guard-{worker}", daemon=True).start()
 
 

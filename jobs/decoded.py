@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 KEPT_VIEW_BYTES = 4 << 30
 """Views above this size are not kept on disk."""
-_VERSION = 1  # raised when the same settings would cut other clips
+_VERSION = 2  # raised when the same settings would cut other clips
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -3,6 +3,7 @@
 One PNG per commit, of the same clips under the same masks, so that a series can be leafed through.
 """
 
+import logging
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,9 +23,12 @@ from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import split_tokens, tube_masks
 from sigma_pipeline.model.sigma import Sigma, build_sigma
 from sigma_pipeline.model.sinkhorn import balanced_assignment
+from sigma_pipeline.model.teacher_source import teacher_source
 from sigma_pipeline.model.weights import restore_weights
 
-_VERSION = 1
+log = logging.getLogger(__name__)
+
+_VERSION = 2
 _SHOWN_CLIPS = 3
 _BALANCED_CLIPS = 12  # shown ones among them: balance over three clips would be another task
 
@@ -66,11 +70,7 @@ def make_picture(storage: Storage, request: PictureRequest) -> None:
     model = request.source.model_config
     clips = _clips(storage, index, rows, request, model)
     mask = tube_masks(model, [sample_seed(request.seed, 0, row, "picture") for row in rows])
-    branches: tuple[Tensor, ...] = ()
-    if model.objective == "sigma":
-        sigma = build_sigma(model, seed=0).eval()
-        restore_weights(sigma, load_state(storage, request.source))
-        branches = assigned_prototypes(sigma, clips, mask)
+    branches = _branches(storage, request.source, clips, mask)
     # Every fourth of the twelve is shown, so that a split sorted by class shows several classes.
     shown = list(range(0, len(rows), max(1, len(rows) // _SHOWN_CLIPS)))[:_SHOWN_CLIPS]
     content = PictureContent(
@@ -84,6 +84,27 @@ def make_picture(storage: Storage, request: PictureRequest) -> None:
         },
     )
     storage.write_if_absent(request.key, draw_png(content))
+
+
+def _branches(
+    storage: Storage, source: EncoderSource, clips: Tensor, mask: Tensor
+) -> tuple[Tensor, ...]:
+    """Assignments of both branches; none where there are no prototypes, or no teacher at hand.
+
+    Imported weights may be an encoder's alone, and a teacher's are in no commit.
+    """
+    model, state = source.model_config, load_state(storage, source)
+    if "prototypes" not in state:
+        return ()
+    if model.target.teacher is not None:
+        try:
+            teacher_source(model.target)
+        except ValueError as error:
+            log.warning("The picture of %s shows no assignments: %s", source.name, error)
+            return ()
+    sigma = build_sigma(model, seed=0).eval()
+    restore_weights(sigma, state)
+    return assigned_prototypes(sigma, clips, mask)
 
 
 @torch.no_grad()
@@ -109,10 +130,9 @@ def _clips(
     storage: Storage, index: Index, rows: list[int], request: PictureRequest, model: ModelConfig
 ) -> Tensor:
     """Clips [clips, 3, frames, height, width] of these rows of the index."""
-    part = Index(index.ref, index.classes, index.root_hash, [index.rows[row] for row in rows])
     loader = ViewLoader(
         storage,
-        part,
+        index.part(rows),
         view=request.view,
         num_frames=model.num_frames,
         frame_size_px=model.frame_size_px,
@@ -135,7 +155,7 @@ def _title(index: Index, row: int) -> str:
 def _summary(config: ModelConfig, branches: tuple[Tensor, ...]) -> str:
     share = f"{config.num_masked_patches / config.num_patches:.0%} of patches hidden"
     if not branches:
-        return f"{share}; objective {config.objective} has no prototypes"
+        return f"{share}; no prototypes to assign them to"
     target, prediction = (branch[branch != VISIBLE] for branch in branches)
     used = [len(set(branch.tolist())) for branch in (target, prediction)]
     agreement = float((target == prediction).float().mean())

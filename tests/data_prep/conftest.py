@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sigma_pipeline.data_prep.encode import write_video
-from sigma_pipeline.data_prep.index import DatasetRef, Index, Member, SampleRow, encode_rows
+from sigma_pipeline.data_prep.index import DatasetRef, Index
+from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
 
 REF = DatasetRef("colours", "train", "v1")
@@ -57,6 +59,25 @@ def coloured_split(make_split: MakeSplit) -> tuple[Storage, Index]:
     return make_split(videos)
 
 
+@pytest.fixture(scope="session")
+def make_index() -> Callable[..., Index]:
+    """An index of samples of many shapes without their videos, four to a shard."""
+
+    def make(num_samples: int, name: str = "colours") -> Index:
+        rows = [
+            replace(
+                _row(number, (2 + number * 7 % 90, 48 + number % 5, 64, 3), {"mp4": b""}, 0),
+                shard=number // 4,
+                tar=f"shard-{number // 4:06d}.a.tar",
+                frame_grid=1 + number % 2,
+            )
+            for number in range(num_samples)
+        ]
+        return Index(DatasetRef(name, "train", "v1"), "abc", "0", rows)
+
+    return make
+
+
 def _row(
     number: int, shape: tuple[int, ...], members: Mapping[str, bytes], start: int
 ) -> SampleRow:
@@ -68,18 +89,22 @@ def _row(
         key=f"clip-{number}",
         shard=0,
         tar=TAR,
+        media="video",
         sha256=hashlib.sha256(members["mp4"]).hexdigest(),
-        video_offset=listed[0].offset,
-        video_size=listed[0].size,
+        media_offset=listed[0].offset,
+        media_size=listed[0].size,
         suffix="mp4",
         members=tuple(listed),
         frames=shape[0],
+        first_frame=0,
         fps=10,
         width=shape[2],
         height=shape[1],
         rotation=0,
         keyframes=(0,),
         keyframe_pts=(0,),
+        frame_grid=1,
+        labels=(),
         label=number % 3,
         class_name="abc"[number % 3],
         annotation=None,

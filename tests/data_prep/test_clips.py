@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_pipeline.data_prep.clips import clip_frames, middle_clip_frames
+from sigma_pipeline.data_prep.clips import clip_frames, middle_clip_frames, segment_frames
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,38 @@ def test_frames_lie_in_the_video_and_never_go_back(
     assert len(frames) == num_frames
     assert 0 <= frames[0] <= frames[-1] < num_video_frames
     assert {b - a for a, b in pairwise(frames)} <= {0, stride}
+
+
+def test_clips_start_on_the_grid_and_each_of_its_places_is_equally_likely() -> None:
+    starts = [int(clip_frames(14, 3, 2, draw / 30, start_grid=4)[0]) for draw in range(30)]
+
+    assert [starts.count(start) for start in (0, 4, 8)] == [10, 10, 10]
+
+
+def test_a_grid_too_wide_for_the_video_leaves_its_beginning() -> None:
+    assert clip_frames(8, 3, 2, 0.99, start_grid=4).tolist() == [0, 2, 4]
+
+
+@given(st.integers(1, 400), st.integers(1, 32), st.integers(0, 2**32))
+def test_segments_give_one_frame_out_of_each_part(
+    num_video_frames: int, num_frames: int, seed: int
+) -> None:
+    draws = np.random.default_rng(seed).random(num_frames)
+
+    frames = segment_frames(num_video_frames, num_frames, draws)
+
+    part = num_video_frames / num_frames
+    assert len(frames) == num_frames
+    assert frames[0] >= 0
+    assert frames[-1] < num_video_frames
+    for number, frame in enumerate(frames.tolist()):
+        assert int(number * part) <= frame <= max(int(number * part), (number + 1) * part)
+
+
+def test_segments_reach_every_frame_and_never_more() -> None:
+    almost_one = np.nextafter(1, 0)
+
+    assert segment_frames(8, 4, np.zeros(4)).tolist() == [0, 2, 4, 6]
+    assert segment_frames(8, 4, np.full(4, almost_one)).tolist() == [1, 3, 5, 7]
+    assert segment_frames(7, 49, np.full(49, almost_one))[-1] == 6
+    assert segment_frames(2, 5, np.full(5, 0.5)).tolist() == [0, 0, 0, 1, 1]

@@ -1,15 +1,17 @@
-"""Rows of an index, written and read."""
+"""The index of a split, held in memory or brought to the node's disk."""
 
-import io
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from sigma_pipeline.data_prep.index import DatasetRef, Index, Member, SampleRow, encode_rows
+from sigma_pipeline.data_prep.index import DatasetRef, Index
+from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.errors import MissingInputError, StageError
-from sigma_pipeline.infra.storage import Storage, open_storage, write_json
+from sigma_pipeline.infra.storage import LocalStorage, Storage, open_storage, write_json
 
 REF = DatasetRef("set", "train", "v1")
 CONTENT = b"<mask 3><mask 12>{}<video>"
@@ -17,9 +19,10 @@ ROW = SampleRow(
     key="walk-1",
     shard=0,
     tar="shard-000000.x.tar",
+    media="video",
     sha256="0" * 64,
-    video_offset=19,
-    video_size=7,
+    media_offset=19,
+    media_size=7,
     suffix=".mp4",
     members=(
         Member("walk-1.00012.png", 8, 9),
@@ -28,12 +31,15 @@ ROW = SampleRow(
         Member("walk-1.mp4", 19, 7),
     ),
     frames=16,
+    first_frame=0,
     fps=12.5,
     width=64,
     height=48,
     rotation=90,
     keyframes=(0, 12),
     keyframe_pts=(-512, 2**40),
+    frame_grid=1,
+    labels=(),
     label=3,
     class_name="walk",
     annotation='{"a":1}',
@@ -42,42 +48,121 @@ ROW = SampleRow(
 BARE_ROW = replace(ROW, key="2", members=(), label=None, class_name=None, annotation=None)
 
 
+MANIFEST = {"samples": 2, "classes": ["a", "b", "c", "walk"], "root_hash": "r", "attempt": "x"}
+
+
+class SlowStorage(LocalStorage):
+    """Counts downloads, each of which takes a while."""
+
+    downloads = 0
+
+    def download(self, key: str, path: Path) -> None:
+        """Counts, waits, and downloads."""
+        type(self).downloads += 1
+        time.sleep(0.1)
+        super().download(key, path)
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     """A store with a split of two samples."""
-    storage = open_storage(str(tmp_path))
+    storage = open_storage(str(tmp_path / "store"))
     storage.write(f"{REF.prefix}/{ROW.tar}", CONTENT)
     storage.write(REF.index_key, encode_rows([ROW, BARE_ROW]))
-    manifest = {"samples": 2, "classes": ["a", "b", "c", "walk"], "root_hash": "r"}
-    write_json(storage, REF.manifest_key, manifest)
+    write_json(storage, REF.manifest_key, MANIFEST)
     return storage
 
 
-def test_rows_come_back_as_they_were(storage: Storage) -> None:
-    index = Index.load(storage, REF)
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
 
+
+@pytest.fixture(params=["in memory", "on disk"])
+def index(storage: Storage, cache_dir: Path, request: pytest.FixtureRequest) -> Index:
+    return Index.load(storage, REF, cache_dir if request.param == "on disk" else None)
+
+
+def test_rows_come_back_as_they_were(index: Index) -> None:
     assert list(index.rows) == [ROW, BARE_ROW]
+    assert [index.row(1), index.row(0)] == [BARE_ROW, ROW]
     assert (len(index), index.classes[3], index.root_hash) == (2, "walk", "r")
 
 
-def test_a_missing_label_is_minus_one(storage: Storage) -> None:
-    assert Index.load(storage, REF).labels.tolist() == [3, -1]
+def test_what_clips_need_is_there_without_the_row(index: Index) -> None:
+    source = index.source(0)
+
+    assert source.tar == "datasets/set/train/v1/shard-000000.x.tar"
+    assert (source.keyframes, source.keyframe_pts) == (
+        range(0, 24, 12),
+        range(-512, 2**41, 2**40 + 512),
+    )
+    assert index.samples_per_shard.tolist() == [2]
 
 
-def test_other_programs_can_read_the_index(storage: Storage) -> None:
-    table = pd.read_parquet(io.BytesIO(storage.read(REF.index_key)))
-
-    assert table["frames"].tolist() == [16, 16]
-    assert table["keyframes"][0].tolist() == [0, 12]
+def test_a_missing_label_is_minus_one(index: Index) -> None:
+    assert index.labels.tolist() == [3, -1]
 
 
-def test_the_video_is_read_by_its_range(storage: Storage) -> None:
-    assert Index.load(storage, REF).read_video(storage, 0) == b"<video>"
+def test_a_part_has_the_samples_asked_for(index: Index, storage: Storage) -> None:
+    part = index.part([1, 0, 1])
+
+    assert [row.key for row in part.rows] == ["2", "walk-1", "2"]
+    assert part.labels.tolist() == [-1, 3, -1]
+    assert part.read_media(storage, 1) == b"<video>"
+    assert (part.ref, part.root_hash) == (index.ref, index.root_hash)
 
 
-def test_masks_come_by_frame_number(storage: Storage) -> None:
-    index = Index.load(storage, REF)
+def test_an_index_travels_to_other_processes(index: Index) -> None:
+    copy = pickle.loads(pickle.dumps(index))
 
+    assert copy.source(0) == index.source(0)
+    assert (list(copy.rows), copy.labels.tolist()) == ([ROW, BARE_ROW], [3, -1])
+
+
+def test_processes_of_a_node_bring_the_index_once(storage: Storage, cache_dir: Path) -> None:
+    slow = SlowStorage(storage.root_uri)
+    SlowStorage.downloads = 0
+
+    with ThreadPoolExecutor(4) as processes:
+        indexes = list(processes.map(lambda _: Index.load(slow, REF, cache_dir), range(4)))
+
+    assert SlowStorage.downloads == 1
+    assert {index.source(0) for index in indexes} == {indexes[0].source(0)}
+
+
+def test_an_index_on_disk_needs_the_manifest_alone(storage: Storage, cache_dir: Path) -> None:
+    Index.load(storage, REF, cache_dir)
+    storage.delete(REF.index_key)
+
+    again = Index.load(storage, REF, cache_dir)
+
+    assert list(again.rows) == [ROW, BARE_ROW]
+
+
+def test_a_split_made_again_is_brought_again(storage: Storage, cache_dir: Path) -> None:
+    Index.load(storage, REF, cache_dir)
+    storage.write(REF.index_key, encode_rows([replace(ROW, tar="shard-000000.y.tar"), BARE_ROW]))
+    write_json(storage, REF.manifest_key, {**MANIFEST, "attempt": "y"})
+
+    assert Index.load(storage, REF, cache_dir).source(0).tar.endswith("shard-000000.y.tar")
+
+
+def test_what_a_killed_process_left_is_made_anew(storage: Storage, cache_dir: Path) -> None:
+    Index.load(storage, REF, cache_dir)
+    (made,) = (cache_dir / "index").glob("*.arrow")
+    made.rename(made.with_suffix(".partial"))
+    made.with_suffix(".partial").write_bytes(b"half")
+
+    assert Index.load(storage, REF, cache_dir).labels.tolist() == [3, -1]
+    assert not made.with_suffix(".partial").exists()
+
+
+def test_the_video_is_read_by_its_range(index: Index, storage: Storage) -> None:
+    assert index.read_media(storage, 0) == b"<video>"
+
+
+def test_masks_come_by_frame_number(index: Index, storage: Storage) -> None:
     assert index.read_masks(storage, 0) == [(3, b"<mask 3>"), (12, b"<mask 12>")]
     assert index.read_masks(storage, 1) == []
 
@@ -89,15 +174,19 @@ def test_a_split_without_a_manifest_is_a_missing_input(storage: Storage) -> None
         Index.load(storage, REF)
 
 
-def test_an_index_that_is_not_the_manifests_is_refused(storage: Storage) -> None:
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_an_index_that_is_not_the_manifests_is_refused(
+    storage: Storage, cache_dir: Path, is_cached: bool
+) -> None:
     storage.write(REF.index_key, encode_rows([ROW]))
 
-    with pytest.raises(StageError, match="has 1 rows, but its manifest says 2"):
-        Index.load(storage, REF)
+    for _ in range(2):
+        with pytest.raises(StageError, match="has 1 rows, but its manifest says 2"):
+            Index.load(storage, REF, cache_dir if is_cached else None)
 
 
 def test_a_tar_that_ends_early_is_an_error_that_names_the_sample(storage: Storage) -> None:
     storage.write(f"{REF.prefix}/{ROW.tar}", CONTENT[:-1])
 
     with pytest.raises(StageError, match=r"shard-000000\.x\.tar ends before sample 'walk-1'"):
-        Index.load(storage, REF).read_video(storage, 0)
+        Index.load(storage, REF).read_media(storage, 0)

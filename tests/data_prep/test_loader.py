@@ -1,16 +1,19 @@
 """Global batches depend on the seed alone: not on ranks, workers, memory or where one started."""
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from sigma_pipeline.data_prep.batches import Batch
+from sigma_pipeline.data_prep.clip_plan import ClipPlan
 from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig
 from sigma_pipeline.data_prep.index import Index
-from sigma_pipeline.data_prep.loader import Batch, TrainLoader
-from sigma_pipeline.infra.errors import ConfigError, StageError
+from sigma_pipeline.data_prep.loader import TrainLoader
+from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.infra.storage import Storage
 
 Split = tuple[Storage, Index]
@@ -27,13 +30,12 @@ def loader_of(
     clip: ClipConfig | None = None,
     seed: int = 0,
 ) -> TrainLoader:
+    storage, index = split
     return TrainLoader(
-        *split,
-        clip=clip or ClipConfig(flip_probability=0.5),
+        storage,
+        [index],
+        ClipPlan(clip or ClipConfig(flip_probability=0.5), 4, 32, seed),
         loader=loader,
-        num_frames=4,
-        frame_size_px=32,
-        seed=seed,
         global_batch_clips=4,
         micro_batch_clips=micro_batch_clips,
         rank=rank,
@@ -170,19 +172,49 @@ def test_a_short_video_still_fills_its_clip(coloured_split: Split) -> None:
     assert torch.equal(batch.clip[:, :, 0], batch.clip[:, :, 3])
 
 
-def test_a_broken_sample_stops_the_batch_it_is_in(coloured_split: Split) -> None:
+@pytest.mark.parametrize("clips_per_decode", [1, 3])
+def test_going_on_reads_nothing_of_the_batches_before(
+    coloured_split: Split, monkeypatch: pytest.MonkeyPatch, clips_per_decode: int
+) -> None:
     storage, index = coloured_split
-    bad = int(first_batches(loader_of(coloured_split), 2)[1].samples[2])
-    row = index.rows[bad]
-    key = f"{index.ref.prefix}/{row.tar}"
-    tar = bytearray(storage.read(key))
-    tar[row.video_offset : row.video_offset + row.video_size] = bytes(row.video_size)
-    storage.write(key, bytes(tar))
-    batches = loader_of(coloured_split).micro_batches(0, 0)
+    offsets = []
+    read = type(storage).read
 
-    next(batches)
-    with pytest.raises(StageError, match=f"sample clip-{bad} in .*source colours/{bad}.mp4"):
-        next(batches)
+    def noted(self: Storage, key: str, start: int = 0, length: int | None = None) -> bytes:
+        offsets.append(start)
+        return read(self, key, start, length)
+
+    clip = ClipConfig(clips_per_decode=clips_per_decode)
+    loader = loader_of(coloured_split, clip=clip)
+    monkeypatch.setattr(type(storage), "read", noted)
+
+    batches = first_batches(loader, 1, 1, 2)
+
+    wanted = {index.source(sample).media_offset for sample in joined(batches)["samples"].tolist()}
+    assert set(offsets) == wanted
+    assert len(offsets) == len(wanted)
+
+
+def test_a_cache_on_disk_gives_the_same_batches_without_the_store(
+    coloured_split: Split, tmp_path: Path
+) -> None:
+    storage, index = coloured_split
+
+    def cached() -> TrainLoader:
+        return TrainLoader(
+            storage,
+            [index],
+            ClipPlan(ClipConfig(), 4, 32, 0),
+            loader=LoaderConfig(workers=0, range_cache_gib=0.1, read_threads=2),
+            global_batch_clips=4,
+            micro_batch_clips=4,
+            cache_dir=tmp_path / "ranges",
+        )
+
+    before = first_batches(cached(), 3)
+    storage.delete(index.source(0).tar)
+
+    assert_same(first_batches(cached(), 3), before)
 
 
 @pytest.mark.parametrize(("cache_gib", "warnings"), [(0.0, 0), (1e-4, 1), (1.0, 0)])
@@ -201,10 +233,9 @@ def test_ranks_that_do_not_fit_are_refused(coloured_split: Split) -> None:
 
 def test_a_split_smaller_than_a_batch_is_refused(coloured_split: Split) -> None:
     storage, index = coloured_split
-    index.rows = index.rows[:3]
 
-    with pytest.raises(ConfigError, match="is 4, but the split has only 3 samples"):
-        loader_of((storage, index))
+    with pytest.raises(ConfigError, match="is 4, but an epoch has only 3 clips"):
+        loader_of((storage, index.part(range(3))))
 
 
 @pytest.mark.slow

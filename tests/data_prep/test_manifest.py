@@ -32,8 +32,9 @@ def storage(tmp_path: Path) -> Storage:
 def test_the_ledger_holds_what_was_rejected_and_what_was_never_opened(storage: Storage) -> None:
     receipts = [Receipt(0, "one", Shard((), (BROKEN,), None, 0))]
 
-    numbers = write_tables(storage, REF, receipts, [NOTES])
+    numbers, tars = write_tables(storage, REF, receipts, [NOTES])
 
+    assert tars == frozenset()
     ledger = pd.read_parquet(io.BytesIO(storage.read(REF.ledger_key)))
     assert ledger["source"].tolist() == ["a.txt", "b.mp4"]
     assert ledger["counted"].tolist() == [False, True]
@@ -58,11 +59,10 @@ def test_the_first_manifest_counts(storage: Storage) -> None:
 
 
 def test_tars_that_no_receipt_names_are_removed(storage: Storage) -> None:
-    receipt = Receipt(0, "one", Shard((), (), "ab", 3))
     for attempt in ("one", "killed"):
         storage.write(f"{REF.prefix}/shard-000000.{attempt}.tar", b"tar")
 
-    remove_orphans(storage, REF, [receipt])
+    remove_orphans(storage, REF, ["shard-000000.one.tar"])
 
     assert storage.list(REF.prefix) == [f"{REF.prefix}/shard-000000.one.tar"]
 

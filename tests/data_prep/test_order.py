@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_pipeline.data_prep.order import GlobalOrder, accumulation_steps
+from sigma_pipeline.data_prep.order import (
+    GlobalOrder,
+    RepeatedOrder,
+    accumulation_steps,
+    batches_per_epoch,
+)
 from sigma_pipeline.infra.errors import ConfigError
 
 
@@ -14,7 +19,7 @@ def whole_epoch(num_samples: int, seed: int, epoch: int) -> list[int]:
     return [int(sample) for sample in samples]
 
 
-@pytest.mark.parametrize("num_samples", [*range(1, 40), 97, 256, 257, 1009, 10_000])
+@pytest.mark.parametrize("num_samples", [*range(1, 40), 97, 255, 256, 257, 1009, 10_000])
 def test_every_sample_stands_at_exactly_one_position(num_samples: int) -> None:
     assert sorted(whole_epoch(num_samples, 0, 0)) == list(range(num_samples))
 
@@ -74,7 +79,7 @@ def test_neighbours_of_one_order_are_strangers_in_the_index() -> None:
 
 def test_the_tail_left_out_is_another_one_each_epoch() -> None:
     order = GlobalOrder(10, 0)
-    in_batches = order.batches_per_epoch(4) * 4
+    in_batches = batches_per_epoch(order, 4) * 4
 
     tails = {frozenset(whole_epoch(10, 0, epoch)[in_batches:]) for epoch in range(20)}
 
@@ -88,10 +93,28 @@ def test_positions_outside_are_refused() -> None:
 
 
 def test_fewer_samples_than_a_batch_are_refused_with_both_numbers() -> None:
-    with pytest.raises(ConfigError, match="is 48, but the split has only 47 samples"):
-        GlobalOrder(47, 0).batches_per_epoch(48)
-    with pytest.raises(ConfigError, match="is 1, but the split has only 0 samples"):
-        GlobalOrder(0, 0).batches_per_epoch(1)
+    with pytest.raises(ConfigError, match="is 48, but an epoch has only 47 clips"):
+        batches_per_epoch(GlobalOrder(47, 0), 48)
+    with pytest.raises(ConfigError, match="is 1, but an epoch has only 0 clips"):
+        batches_per_epoch(GlobalOrder(0, 0), 1)
+
+
+def test_the_order_of_a_run_never_changes() -> None:
+    order = GlobalOrder(1_000_003, 7)
+
+    assert order.samples(3, np.arange(4)).tolist() == [310100, 754745, 145281, 789298]
+
+
+def test_repeated_samples_stand_side_by_side() -> None:
+    order = RepeatedOrder(GlobalOrder(13, 4), 3)
+
+    samples = order.samples(1, np.arange(order.num_positions))
+
+    assert (order.num_positions, order.num_samples) == (39, 13)
+    assert samples.tolist() == np.repeat(whole_epoch(13, 4, 1), 3).tolist()
+    assert order.samples(1, np.array([5, 38])).tolist() == samples[[5, 38]].tolist()
+    with pytest.raises(ValueError, match="positions must lie in"):
+        order.samples(0, np.array([39]))
 
 
 @pytest.mark.parametrize(("world_size", "micro", "steps"), [(1, 2, 12), (2, 4, 3), (4, 6, 1)])

@@ -1,6 +1,7 @@
 """Verdicts on files."""
 
 import io
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from sigma_pipeline.data_prep.decode import Rejected
+from sigma_pipeline.data_prep.config import LimitsConfig
 from sigma_pipeline.data_prep.encode import write_video
-from sigma_pipeline.data_prep.probe import probe
+from sigma_pipeline.data_prep.probe import examine, frame_times_s, probe
+from sigma_pipeline.data_prep.verdicts import Rejected
 
 
 @pytest.fixture
@@ -101,12 +103,37 @@ def test_a_video_cut_short_is_corrupt_even_where_what_is_left_decodes(video: byt
     assert "cut short, at least 1000 bytes are missing" in damaged.detail
 
 
-def test_a_frame_larger_than_memory_should_hold_is_refused(
-    video: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limits", "detail"),
+    [
+        (LimitsConfig(megapixels=0.001), "48x32 pixels, the limit is 1000"),
+        (LimitsConfig(frames=11), "more than 11 frames"),
+    ],
+)
+def test_a_video_larger_than_allowed_is_refused(
+    video: bytes, limits: LimitsConfig, detail: str
 ) -> None:
-    monkeypatch.setattr("sigma_pipeline.data_prep.decode.MAX_PIXELS", 1000)
+    with pytest.raises(Rejected, match=detail) as caught:
+        probe(video, 2, limits)
 
-    assert verdict(video).reason == "too_large"
+    assert caught.value.reason == "too_large"
+
+
+def test_a_file_that_never_ends_is_left_at_the_limit_of_frames(video: bytes) -> None:
+    seen: list[int] = []
+
+    with pytest.raises(Rejected, match="more than 5 frames"):
+        examine(video, 2, LimitsConfig(frames=5), lambda frame, _: seen.append(frame.pts or 0))
+
+    assert len(seen) == 5
+
+
+def test_without_timestamps_frames_are_timed_by_the_headers_rate(video: bytes) -> None:
+    facts = examine(video, 2, LimitsConfig())
+    untimed = replace(facts, pts=[None] * 12, average_rate=4.0)
+
+    assert frame_times_s(facts) == pytest.approx(np.arange(12) / 12.5)
+    assert frame_times_s(untimed) == pytest.approx(np.arange(12) / 4)
 
 
 def test_keyframes_that_cannot_be_sought_are_not_offered(

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigma_pipeline.data_prep.catalogue import Video
 from sigma_pipeline.data_prep.config import TranscodeConfig
-from sigma_pipeline.data_prep.decode import Rejected
 from sigma_pipeline.data_prep.encode import write_video
-from sigma_pipeline.data_prep.samples import Sample, SampleSettings, prepare
+from sigma_pipeline.data_prep.items import Item
+from sigma_pipeline.data_prep.sample import Sample, SampleSettings
+from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.data_prep.source_tree import SourceFile
+from sigma_pipeline.data_prep.verdicts import Rejected
 from sigma_pipeline.infra.errors import StageError
 
 COPY = SampleSettings(min_frames=2, transcode=None)
@@ -31,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 def prepared(path: Path, name: str = "walk/a.mp4", settings: SampleSettings = COPY) -> Sample:
     file = SourceFile(str(path), name, path.stat().st_size)
-    return prepare(Video(file, "walk", "train", label=2), settings)
+    return prepare(Item(file.name, "video", (file,), "train", "walk", label=2), settings)
 
 
 def test_a_copied_video_keeps_its_bytes(path: Path) -> None:
@@ -80,7 +81,7 @@ def test_annotation_and_masks_go_into_the_sample_at_the_size_of_its_video(
     )
     file = SourceFile(str(path), "a.mp4", path.stat().st_size)
 
-    sample = prepare(Video(file, None, "train", sidecars=sidecars), settings)
+    sample = prepare(Item(file.name, "video", (file,), "train", None, sidecars=sidecars), settings)
 
     members = dict(sample.members)
     assert members.keys() == {"mp4", "json", "00002.png"}
@@ -93,18 +94,18 @@ def test_a_file_that_changed_since_it_was_listed_stops_the_stage(path: Path) -> 
     file = SourceFile(str(path), "a.mp4", 5)
 
     with pytest.raises(StageError, match="instead of 5"):
-        prepare(Video(file, None, "train"), COPY)
+        prepare(Item(file.name, "video", (file,), "train", None), COPY)
 
 
 def test_a_file_that_is_gone_stops_the_stage(path: Path) -> None:
     file = SourceFile(str(path.with_name("b.mp4")), "b.mp4", 5)
 
     with pytest.raises(StageError, match="is gone"):
-        prepare(Video(file, None, "train"), COPY)
+        prepare(Item(file.name, "video", (file,), "train", None), COPY)
 
 
 def test_a_file_too_large_to_hold_is_not_read(path: Path) -> None:
     file = SourceFile(str(path), "a.mp4", 5 << 30)
 
     with pytest.raises(Rejected, match="too_large: 5368709120 bytes"):
-        prepare(Video(file, None, "train"), COPY)
+        prepare(Item(file.name, "video", (file,), "train", None), COPY)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigma_pipeline.data_prep.decode import Rejected
 from sigma_pipeline.data_prep.probe import Probe
 from sigma_pipeline.data_prep.sidecars import read_annotation, read_masks, resize_mask
 from sigma_pipeline.data_prep.source_tree import SourceFile
+from sigma_pipeline.data_prep.verdicts import Rejected
 
 FACTS = Probe(4, 10.0, 6, 4, 0, (0,), (0,), "h264", "mov,mp4")
 

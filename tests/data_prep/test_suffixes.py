@@ -9,6 +9,11 @@ def test_a_suffix_is_compared_in_lower_case() -> None:
     assert suffix_of("A/B.MP4") == ".mp4"
 
 
+@pytest.mark.parametrize("name", ["README", "a.mp4/b", ".mp4", "a.", "", "a/.avi"])
+def test_a_name_may_have_no_suffix(name: str) -> None:
+    assert suffix_of(name) == ""
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "a.JPG", "sound.mp3", "labels.csv", ".DS_Store"])
 def test_a_name_of_another_kind_is_a_verdict(name: str) -> None:
     assert claims_other(name) is not None

@@ -3,14 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigma_pipeline.data_prep.catalogue import Video
+from sigma_pipeline.data_prep.items import Item
 from sigma_pipeline.data_prep.source_tree import SourceFile
-from sigma_pipeline.data_prep.units import assign_units, source_bytes
+from sigma_pipeline.data_prep.units import assign_units
 
 
-def videos(*sizes: int) -> list[Video]:
+def videos(*sizes: int) -> list[Item]:
     files = [SourceFile(f"/{n}.mp4", f"{n}.mp4", size) for n, size in enumerate(sizes)]
-    return [Video(file, class_name=None, split="train") for file in files]
+    return [Item(file.name, "video", (file,), "train") for file in files]
 
 
 @settings(deadline=None)
@@ -26,7 +26,7 @@ def test_units_are_the_videos_in_order_within_both_limits(
 
     assert [video for unit in units for video in unit] == videos(*sizes)
     assert all(1 <= len(unit) <= samples for unit in units)
-    assert all(len(unit) == 1 or sum(map(source_bytes, unit)) <= size for unit in units)
+    assert all(len(unit) == 1 or sum(item.source_bytes for item in unit) <= size for unit in units)
 
 
 def test_a_unit_is_filled_before_the_next_begins() -> None:
@@ -37,6 +37,8 @@ def test_a_unit_is_filled_before_the_next_begins() -> None:
 
 def test_sidecars_count_as_bytes() -> None:
     mask = SourceFile("/0.png", "0.png", 5)
-    video = Video(SourceFile("/0.mp4", "0.mp4", 2), None, "train", sidecars=(mask, mask))
+    video = Item(
+        "0.mp4", "video", (SourceFile("/0.mp4", "0.mp4", 2),), "train", sidecars=(mask, mask)
+    )
 
-    assert source_bytes(video) == 12
+    assert video.source_bytes == 12

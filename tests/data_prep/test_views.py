@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sigma_pipeline.data_prep.config import ViewConfig
+from sigma_pipeline.data_prep.config import MultiViewConfig, ViewConfig
 from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.views import NO_MASK, ViewLoader, load_masks
 from sigma_pipeline.infra.errors import StageError
@@ -70,6 +70,34 @@ def test_every_sample_comes_exactly_once_in_the_order_of_the_index(coloured_spli
     assert torch.cat([batch.positions for batch in batches]).tolist() == list(range(13))
     assert torch.cat([batch.labels for batch in batches]).tolist() == [n % 3 for n in range(13)]
     assert {batch.epoch for batch in batches} == {0}
+
+
+def test_several_views_of_a_video_stand_side_by_side_in_one_batch(coloured_split: Split) -> None:
+    view = MultiViewConfig(segments=2, crops=3, frame_stride=1)
+
+    batches = list(view_of(coloured_split, view=view))
+
+    assert [len(batch.clip) for batch in batches] == [6] * 13  # no video is cut in two
+    assert torch.cat([batch.samples for batch in batches]).tolist() == [
+        row for row in range(13) for _ in range(6)
+    ]
+    assert torch.cat([batch.positions for batch in batches]).tolist() == list(range(78))
+
+
+def test_each_view_is_the_clip_and_the_square_it_should_be(make_split: MakeSplit) -> None:
+    frames, _ = square_video()
+    loader = view_of(
+        make_split([frames]), view=MultiViewConfig(segments=2, crops=3, frame_stride=1)
+    )
+
+    (batch,) = loader
+    bright = (batch.clip.float().mean(dim=1) > 100).float().sum(dim=(-1, -2))  # [views, frames]
+
+    # The square of the frame moves from column 20 to 56 of 80: the left third loses it, the right
+    # one gains it, and the second clip is later.
+    assert bright[0, 0] > 0
+    assert bright[2, 0] < bright[0, 0]
+    assert bright[5, -1] > bright[2, 0]
 
 
 def test_a_view_can_be_gone_through_again(coloured_split: Split) -> None:
