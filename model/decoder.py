@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.patches import position_table
-from sigma_pipeline.model.transformer import Block, layer_norm, xavier_linear
+from sigma_pipeline.model.transformer import Block, layer_norm, run_blocks, xavier_linear
 
 
 class Decoder(nn.Module):
@@ -16,6 +16,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig, out_dim: int) -> None:
         super().__init__()
+        self.config = config
         dim = config.decoder.embed_dim
         self.blocks = nn.ModuleList(Block(config.decoder) for _ in range(config.decoder.depth))
         self.norm = layer_norm(dim)
@@ -40,7 +41,7 @@ class Decoder(nn.Module):
         known = features + self.positions[visible]
         asked = mask_token + self.positions[hidden]
         tokens = torch.cat((known, asked), dim=1)
-        for block in self.blocks:
-            tokens = block(tokens)
+        is_checkpointed = self.config.execution.activation_checkpointing
+        tokens = run_blocks(self.blocks, tokens, is_checkpointed=is_checkpointed)
         predictions: Tensor = self.head(self.norm(tokens[:, visible.shape[1] :]))
         return predictions

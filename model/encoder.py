@@ -1,15 +1,17 @@
 """The video encoder: what pre-training is for.
 
 Axes: ``slices`` are tubelets along time, ``rows`` and ``columns`` those of a frame; ``picked`` is
-the number of visible tokens of each clip.
+the number of visible tokens of each clip; ``blocks`` and ``halves`` are those of the transformer.
 """
+
+import copy
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.patches import PatchEmbed, cut_tubelets, pick_tokens, position_table
-from sigma_pipeline.model.transformer import Block, layer_norm
+from sigma_pipeline.model.transformer import Block, layer_norm, run_blocks
 
 
 class Encoder(nn.Module):
@@ -30,22 +32,47 @@ class Encoder(nn.Module):
         self,
         tubelets: UInt8[Tensor, "batch tokens channels voxels"],
         visible: Int[Tensor, "batch picked"] | None = None,
+        scales: Float[Tensor, "batch blocks halves"] | None = None,
     ) -> Float[Tensor, "batch picked dim"]:
         """Features of the visible tubelets, or of all when ``visible`` is None.
 
         Args:
             tubelets: pixels of all tubelets of the clips, as ``cut_tubelets`` returns them.
             visible: token numbers to look at; the others cost nothing and are not seen.
+            scales: of stochastic depth, as ``branch_scales`` draws them.
         """
         if visible is None:
             tokens = self.patch_embed(tubelets) + self.positions[: tubelets.shape[1]]
         else:
             embedded = self.patch_embed(pick_tokens(tubelets, visible))
             tokens = embedded + self.positions[visible]
-        for block in self.blocks:
-            tokens = block(tokens)
+        tokens = run_blocks(
+            self.blocks,
+            tokens,
+            scales=scales,
+            is_checkpointed=self.config.execution.activation_checkpointing,
+        )
         features: Tensor = self.norm(tokens)
         return features
+
+    def at_size(self, *, num_frames: int, frame_size_px: int) -> "Encoder":
+        """This encoder for clips of another length or size, with the same weights.
+
+        Positions are computed for the new number of tokens, by the rule of protocols 1.1, as the
+        published code does for fine-tuning at another size. The weights are shared, not copied.
+
+        Raises:
+            ValueError: ``num_frames`` or ``frame_size_px`` cannot be cut into whole tubelets.
+        """
+        other_size = {"num_frames": num_frames, "frame_size_px": frame_size_px}
+        config = ModelConfig.model_validate(self.config.model_dump() | other_size)
+        other = copy.copy(self)
+        other._buffers = dict(self._buffers)
+        other.config = config
+        other.positions = position_table(config.num_tokens, config.encoder.embed_dim).to(
+            self.positions
+        )
+        return other
 
     def encode(
         self, clip: UInt8[Tensor, "batch channels frames height width"]

@@ -10,9 +10,10 @@ columns inside one tubelet, flattened; ``picked`` is the number of tokens taken 
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
+
+from sigma_pipeline.model.products import linear
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -75,7 +76,7 @@ class TubeletProjection(nn.Module):
         self, pixels: Float[Tensor, "batch tokens values"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Embeds tubelets given as (channel, frame, row, column), flattened."""
-        return F.linear(pixels, self.weight.flatten(1), self.bias)
+        return linear(pixels, self.weight.flatten(1), self.bias)
 
 
 class PatchEmbed(nn.Module):

@@ -4,7 +4,6 @@ Axes: ``voxels`` are the frames, rows and columns inside one tubelet; ``hidden``
 of each clip; ``out_dim`` the width of the branch's features.
 """
 
-import math
 from itertools import pairwise
 from typing import Protocol
 
@@ -15,8 +14,10 @@ from torch import Tensor, nn
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.patches import pick_tokens
-
-DEVIATION_GUARD = 1e-6
+from sigma_pipeline.model.products import Linear
+from sigma_pipeline.model.standardized import standardized
+from sigma_pipeline.model.teacher_shapes import TEACHERS
+from sigma_pipeline.model.teachers import TeacherTarget
 
 
 class TargetBranch(Protocol):
@@ -42,12 +43,8 @@ def normalized_pixels(
     becomes zeros. Values are ordered (frame, row, column, channel), as the published MLP reads
     them.
     """
-    pixels = tubelets.to(dtype) / 255
-    centred = pixels - pixels.mean(dim=-1, keepdim=True)
-    length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
-    deviation = length / math.sqrt(max(1, centred.shape[-1] - 1))
-    normalized: Tensor = centred / (deviation + DEVIATION_GUARD)
-    return normalized.transpose(-1, -2).flatten(-2)
+    pixels = standardized(tubelets.to(dtype) / 255, dim=-1)
+    return pixels.transpose(-1, -2).flatten(-2)
 
 
 class PixelTarget(nn.Module):
@@ -79,7 +76,7 @@ class MlpTarget(nn.Module):
         self.out_dim = config.target.dim
         widths = (config.tubelet_dim, *config.target.hidden_dims, config.target.dim)
         for number, (inputs, outputs) in enumerate(pairwise(widths)):
-            self.add_module(str(2 * number), nn.Linear(inputs, outputs))
+            self.add_module(str(2 * number), Linear(inputs, outputs))
 
     def forward(
         self,
@@ -88,23 +85,18 @@ class MlpTarget(nn.Module):
     ) -> Float[Tensor, "batch hidden out_dim"]:
         """Projected pixels of the hidden tubelets."""
         first, *others = self.children()
-        features: Tensor = first(
-            normalized_pixels(pick_tokens(tubelets, hidden), next(self.parameters()).dtype)
-        )
+        dtype = next(self.parameters()).dtype
+        # Differences within a tubelet are small: half precision would be lost in its mean.
+        exact = torch.promote_types(dtype, torch.float32)
+        pixels = normalized_pixels(pick_tokens(tubelets, hidden), exact)
+        features: Tensor = first(pixels.to(dtype))
         for layer in others:
             features = layer(F.gelu(features))
         return features
 
 
-def build_target(config: ModelConfig) -> MlpTarget | PixelTarget:
-    """The branch that ``config.target`` names.
-
-    Raises:
-        ValueError: it names a frozen teacher.
-    """
-    if config.target.kind == "dino":
-        raise ValueError(
-            "target.kind=dino is not available: frozen teachers are not part of this version; "
-            "use target.kind=mlp"
-        )
+def build_target(config: ModelConfig) -> MlpTarget | PixelTarget | TeacherTarget:
+    """The branch that ``config.target`` names; weights of a teacher are read at its first use."""
+    if config.target.teacher is not None:
+        return TeacherTarget(config, TEACHERS[config.target.teacher])
     return MlpTarget(config) if config.target.kind == "mlp" else PixelTarget(config)

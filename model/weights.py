@@ -1,18 +1,25 @@
-"""Weights in and out, as safetensors: nothing is ever unpickled.
+"""Weights in and out, as safetensors, and into modules.
 
 Names are those of the published pre-training checkpoints (protocols 9), which are the names of
-``Sigma``'s own parameters; position tables are computed and never stored.
+``Sigma``'s own parameters; position tables are computed and never stored. A fine-tuned model has
+the encoder's names and, behind a prefix that nothing else has, those of its classifier.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.encoder import Encoder
 
 ENCODER_PREFIX = "encoder."
+CLASSIFIER_PREFIX = "classifier."
+"""Before ``fc_norm.*`` and ``head.*`` of a fine-tuned model: the published names of a classifier's
+head are those of the projection network's, too."""
+_READABLE = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def save_weights(state: Mapping[str, Tensor]) -> bytes:
@@ -31,6 +38,20 @@ def load_weights(data: bytes) -> dict[str, Tensor]:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{len(data)} bytes are not a safetensors file: {error}") from error
+
+
+def checked_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """``state`` itself, if it is one of names and ordinary floating-point tensors.
+
+    Raises:
+        ValueError: names the first entry that is not.
+    """
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"its entry {name!r} is a {type(tensor).__name__}, not a tensor")
+        if tensor.dtype not in _READABLE or tensor.layout != torch.strided:
+            raise ValueError(f"its {name} is a {tensor.dtype} tensor, which weights never are")
+    return dict(state)
 
 
 def encoder_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,8 +90,27 @@ def restore_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: names or shapes differ; all differences are named, nothing is copied.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    problems = shape_problems(shapes(module.state_dict()), shapes(state))
+    if problems:
+        raise ValueError(f"weights do not fit the model: {'; '.join(problems)}")
+    module.load_state_dict(dict(state))
+
+
+def shared_settings(config: ModelConfig) -> dict[str, Any]:
+    """What a file for others says of its model; where a teacher lies here is not their concern."""
+    return config.model_dump(mode="json", exclude={"target": {"teacher_weights"}})
+
+
+Shape = tuple[int, ...]
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Shape of each tensor of a state."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def shape_problems(wanted: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
+    """What is missing, unknown, or of another shape; nothing when both are equal."""
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - given.keys())]
     problems += [f"{name} is unknown" for name in sorted(given.keys() - wanted.keys())]
     problems += [
@@ -78,6 +118,4 @@ def restore_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         for name in sorted(wanted.keys() & given.keys())
         if wanted[name] != given[name]
     ]
-    if problems:
-        raise ValueError(f"weights do not fit the model: {'; '.join(problems)}")
-    module.load_state_dict(dict(state))
+    return problems

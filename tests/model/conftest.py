@@ -1,5 +1,8 @@
 """A model small enough for a test: 8 frames of 32 px, 4 slices of 16 patches."""
 
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,7 @@ from torch import Tensor
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import tube_masks
+from sigma_pipeline.model.sigma import build_sigma
 
 SMALL: dict[str, Any] = {
     "num_frames": 8,
@@ -51,3 +55,50 @@ def clip() -> Tensor:
 @pytest.fixture
 def mask(config: ModelConfig) -> Tensor:
     return tube_masks(config, range(8))
+
+
+@pytest.fixture
+def state(config: ModelConfig) -> dict[str, Tensor]:
+    """Weights of the small model."""
+    return dict(build_sigma(config, seed=1).state_dict())
+
+
+@pytest.fixture
+def classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a fine-tuned model of five classes, under the names of the official release."""
+    draws = torch.Generator().manual_seed(4)
+    encoder = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in state.items()
+        if name.startswith("encoder.") and not name.startswith("encoder.norm.")
+    }
+    dim = len(state["encoder.norm.bias"])
+    return encoder | {
+        "fc_norm.weight": torch.rand(dim, generator=draws) + 0.5,
+        "fc_norm.bias": torch.rand(dim, generator=draws),
+        "head.weight": torch.randn(5, dim, generator=draws),
+        "head.bias": torch.randn(5, generator=draws),
+    }
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Callable[[Mapping[str, Tensor]], Path]:
+    """Writes weights into a file with all that the official release keeps beside them."""
+
+    def write(state: Mapping[str, Tensor]) -> Path:
+        moments = {
+            number: {"step": 7, "exp_avg": tensor * 0, "exp_avg_sq": tensor * 0}
+            for number, tensor in enumerate(state.values())
+        }
+        groups = [{"lr": 1e-4, "betas": (0.9, 0.95), "lr_scale": 1.0, "params": list(moments)}]
+        content = {
+            "model": dict(state),
+            "optimizer": {"state": moments, "param_groups": groups},
+            "epoch": 799,
+            "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 4},
+            "args": Namespace(model="pretrain_videomae_base_patch16_224", window_size=(8, 14, 14)),
+        }
+        torch.save(content, tmp_path / "official.pth")
+        return tmp_path / "official.pth"
+
+    return write

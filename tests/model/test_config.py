@@ -42,3 +42,15 @@ def test_a_temperature_too_low_for_float32_is_refused() -> None:
 def test_a_teacher_without_the_dino_target_is_refused() -> None:
     with pytest.raises(ValidationError, match="teacher is set when, and only when"):
         TargetConfig(kind="mlp", teacher="dino_b")
+
+
+def test_weights_of_a_teacher_without_the_dino_target_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"teacher_weights=/dino\.pth goes with kind='dino'"):
+        TargetConfig(kind="mlp", teacher_weights="/dino.pth")
+
+
+def test_frames_that_the_teacher_cannot_cut_are_refused() -> None:
+    target = TargetConfig(kind="dino", teacher="dinov2_s")
+
+    with pytest.raises(ValidationError, match="frame_size_px=160 is not a multiple of the 14 px"):
+        ModelConfig(frame_size_px=160, target=target)

@@ -95,3 +95,25 @@ def test_clips_of_another_shape_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         encoder.encode(torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_another_size_has_its_own_positions_and_the_same_weights(
+    encoder: Encoder, config: ModelConfig
+) -> None:
+    larger = encoder.at_size(num_frames=4, frame_size_px=64)
+    clip = torch.randint(0, 256, (1, 3, 4, 64, 64), dtype=torch.uint8)
+
+    features = larger.encode(clip)
+
+    settings = {**config.model_dump(), "num_frames": 4, "frame_size_px": 64}
+    built = Encoder(ModelConfig.model_validate(settings)).eval()
+    built.load_state_dict(encoder.state_dict())
+    assert features.shape == (1, 2, 8, 8, 48)
+    assert torch.equal(features, built.encode(clip))
+    assert larger.patch_embed.proj.weight is encoder.patch_embed.proj.weight
+    assert encoder.positions.shape == (64, 48)
+
+
+def test_a_size_that_patches_do_not_divide_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="frame_size_px=33 is not a multiple of patch_size_px=8"):
+        encoder.at_size(num_frames=4, frame_size_px=33)

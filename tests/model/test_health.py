@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sigma_pipeline.model.health import assignment_health, prototype_shares
+from sigma_pipeline.model.health import (
+    assignment_health,
+    collapse_warnings,
+    effective_rank,
+    feature_health,
+    prototype_shares,
+)
 
 EVEN = torch.arange(12) % 4
 COLLAPSED = torch.zeros(12, dtype=torch.int64)
@@ -48,3 +54,80 @@ def test_a_prototype_that_is_no_tokens_first_choice_is_not_used() -> None:
 
     torch.testing.assert_close(numbers["prototypes_used_fraction_target"], torch.tensor(2 / 3))
     assert numbers["usage_entropy_target"] > 0.99
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 8])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_effective_rank_counts_directions_whatever_the_scale(
+    dimensions: int, scale: float
+) -> None:
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * dimensions).view(-1, dimensions)
+    features = torch.nn.functional.pad(signs * scale, (0, 20)) + 5 * scale
+
+    torch.testing.assert_close(effective_rank(features), torch.tensor(float(dimensions)))
+
+
+@pytest.mark.parametrize("tokens", [40, 4])
+def test_the_effective_rank_is_that_of_the_eigenvalues_of_the_covariance(tokens: int) -> None:
+    features = torch.randn(tokens, 6, generator=torch.Generator().manual_seed(0)).double()
+    features *= torch.arange(1, 7)
+
+    eigenvalues = torch.linalg.eigvalsh(features.T.cov())
+    expected = eigenvalues.sum() ** 2 / eigenvalues.square().sum()
+    torch.testing.assert_close(effective_rank(features), expected)
+
+
+def test_features_that_are_all_the_same_have_no_rank() -> None:
+    assert effective_rank(torch.ones(10, 4)) == 0
+
+
+def test_feature_health_describes_both_branches() -> None:
+    signs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+
+    numbers = feature_health(signs.repeat(50, 1), 3 * torch.ones(200, 2))
+
+    assert {name: float(value) for name, value in numbers.items()} == pytest.approx(
+        {
+            "effective_rank_target": 2.0,
+            "feature_norm_target": 2**0.5,
+            "effective_rank_prediction": 0.0,
+            "feature_norm_prediction": 3 * 2**0.5,
+        },
+        rel=1e-4,
+    )
+
+
+HEALTHY = {
+    "prototypes_used_fraction_target": 0.9,
+    "effective_rank_target": 40.0,
+    "plan_entropy_target": 0.2,
+    "marginal_error_prediction": 0.02,
+    "feature_norm_prediction": 3.0,
+    "clips_per_s": 0.0,
+}
+
+
+def test_healthy_numbers_warn_of_nothing() -> None:
+    assert collapse_warnings(HEALTHY) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what_to_look_at"),
+    [
+        ("prototypes_used_fraction_target", 0.02, "target_lr_scale"),
+        ("effective_rank_target", 1.1, "temperature"),
+        ("effective_rank_target", float("nan"), "temperature"),
+        ("plan_entropy_target", 0.999, "epsilon"),
+        ("marginal_error_prediction", 0.8, "iterations"),
+        ("feature_norm_prediction", 1e-6, "base_lr"),
+        ("feature_norm_prediction", 1e6, "base_lr"),
+    ],
+)
+def test_a_number_beyond_its_limit_warns_and_says_where_to_look(
+    name: str, value: float, what_to_look_at: str
+) -> None:
+    warnings = collapse_warnings({**HEALTHY, name: value})
+
+    assert list(warnings) == [name]
+    assert warnings[name].startswith(f"{name} is {value:.3g}: ")
+    assert what_to_look_at in warnings[name]

@@ -1,42 +1,103 @@
-"""Scores and the cross-entropy between them and assignments."""
+"""The cross-entropy between scores and assignments, against the textbook form in float64."""
 
 import math
 
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from sigma_pipeline.model.loss import assignment_loss, cosine_scores, normalize_prototypes
-
-
-def test_scores_are_cosines_whatever_the_length_of_the_features() -> None:
-    prototypes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-
-    scores = cosine_scores(torch.tensor([[3.0, 4.0], [-0.1, 0.0]]), prototypes)
-
-    torch.testing.assert_close(scores, torch.tensor([[0.6, 0.8], [-1.0, 0.0]]))
+from sigma_pipeline.model import scores as scores_module
+from sigma_pipeline.model.loss import assignment_loss, normalize_prototypes
+from sigma_pipeline.model.scores import CosineScores
+from sigma_pipeline.model.sinkhorn import Assignment
 
 
-def test_scores_are_float32_inside_autocast() -> None:
-    features = torch.randn(16, 8)
-    prototypes = normalize_prototypes(torch.randn(4, 8))
+def scores_of(matrix: Tensor) -> CosineScores:
+    """Prototypes along the axes, so that features are scores."""
+    return CosineScores(matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype))
+
+
+def drawn(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Assignment]:
+    """Unit features of 60 tokens, 11 unit prototypes, and what the tokens belong to."""
+    draws = torch.Generator().manual_seed(3)
+    features = F.normalize(torch.randn(60, 5, generator=draws, dtype=torch.float64), dim=1)
+    prototypes = F.normalize(torch.randn(11, 5, generator=draws, dtype=torch.float64), dim=1)
+    labels = torch.randint(0, 11, (60,), generator=draws)
+    shares = torch.rand(60, 11, generator=draws, dtype=torch.float64)
+    soft = shares / shares.sum(dim=1, keepdim=True)
+    assignment = labels if kind == "hard" else soft.to(dtype)
+    return features.to(dtype).requires_grad_(), prototypes.to(dtype).requires_grad_(), assignment
+
+
+def textbook(features: Tensor, prototypes: Tensor, assignment: Assignment) -> Tensor:
+    return F.cross_entropy(features @ prototypes.T / 0.1, assignment)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("part_bytes", [1, 7 * 11 * 8, 2**30])
+def test_loss_and_gradients_are_those_of_the_textbook_however_it_is_cut(
+    kind: str, part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores_module, "CPU_PART_BYTES", part_bytes)
+    features, prototypes, assignment = drawn(kind)
+
+    loss = assignment_loss(CosineScores(features, prototypes), assignment, 0.1)
+    gradients = torch.autograd.grad(3 * loss, (features, prototypes))
+
+    expected = textbook(features, prototypes, assignment)
+    torch.testing.assert_close(loss, expected)
+    wanted = torch.autograd.grad(3 * expected, (features, prototypes))
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_float32_stays_within_rounding_of_float64(kind: str) -> None:
+    features, prototypes, assignment = drawn(kind, torch.float32)
+
+    loss = assignment_loss(CosineScores(features, prototypes), assignment, 0.1)
+
+    exact = textbook(*(tensor.double() for tensor in drawn(kind)[:2]), drawn(kind)[2])
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-6, atol=0)
+
+
+def test_detached_prototypes_get_no_gradient() -> None:
+    features, prototypes, labels = drawn("hard")
+
+    assignment_loss(CosineScores(features, prototypes.detach()), labels, 0.1).backward()
+
+    assert features.grad is not None
+    assert prototypes.grad is None
+
+
+def test_the_loss_is_the_same_inside_autocast() -> None:
+    features, prototypes, labels = drawn("hard", torch.float32)
+    scores = CosineScores(features, prototypes)
 
     with torch.autocast("cpu", torch.bfloat16):
-        scores = cosine_scores(features, prototypes)
+        loss = assignment_loss(scores, labels, 0.1)
 
-    assert torch.equal(scores, cosine_scores(features, prototypes))
+    assert torch.equal(loss, assignment_loss(scores, labels, 0.1))
 
 
-def test_float64_is_kept() -> None:
-    assert cosine_scores(torch.ones(1, 2).double(), torch.ones(1, 2).double()).dtype == torch.double
+def test_a_very_low_temperature_stays_finite() -> None:
+    features, prototypes, labels = drawn("hard", torch.float32)
+
+    loss = assignment_loss(CosineScores(features, prototypes), labels, 1e-3)
+
+    exact = F.cross_entropy(features.double() @ prototypes.double().T / 1e-3, labels)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
 
 
 def test_scores_that_say_nothing_cost_the_logarithm_of_the_number_of_prototypes() -> None:
-    loss = assignment_loss(torch.zeros(6, 10), torch.arange(6), temperature=0.1)
+    loss = assignment_loss(scores_of(torch.zeros(6, 10)), torch.arange(6), temperature=0.1)
 
     torch.testing.assert_close(loss, torch.tensor(math.log(10)))
 
 
 def test_one_hot_shares_cost_what_labels_cost() -> None:
-    scores, labels = torch.randn(6, 10), torch.arange(6)
+    scores, labels = scores_of(torch.randn(6, 10)), torch.arange(6)
     shares = torch.nn.functional.one_hot(labels, 10).float()
 
     torch.testing.assert_close(
@@ -45,7 +106,7 @@ def test_one_hot_shares_cost_what_labels_cost() -> None:
 
 
 def test_a_lower_temperature_trusts_scores_more() -> None:
-    scores, labels = torch.tensor([[0.9, 0.1]]), torch.tensor([0])
+    scores, labels = scores_of(torch.tensor([[0.9, 0.1]])), torch.tensor([0])
 
     assert assignment_loss(scores, labels, 0.1) < assignment_loss(scores, labels, 1.0)
 

@@ -1,25 +1,37 @@
 """The objective: who learns from which term, and that it learns at all."""
 
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
 
 import pytest
 import torch
 from torch import Tensor
 
-from sigma_pipeline.model.config import ModelConfig, TargetConfig
+from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import tube_masks
-from sigma_pipeline.model.sigma import Sigma, build_sigma
-from sigma_pipeline.model.sinkhorn import assignments, balanced_assignment
+from sigma_pipeline.model.scores import CosineScores, joined_scores
+from sigma_pipeline.model.sigma import AssignFunction, Sigma, build_sigma
+from sigma_pipeline.model.sinkhorn import (
+    Assignments,
+    assign_both,
+    assignments,
+    balanced_assignment,
+)
 
 HIDDEN_TOKENS = 8 * 48
 EVEN = torch.full((HIDDEN_TOKENS, 24), 1 / 24)
 
 
-def constant(
-    target: Tensor, prediction: Tensor
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def constant(target: Tensor, prediction: Tensor) -> AssignFunction:
     """Assigns what it is told, whatever the scores."""
-    return lambda target_scores, prediction_scores: (target, prediction)
+    return lambda target_scores, prediction_scores: Assignments(target, prediction, {})
+
+
+def matrices(scores: tuple[CosineScores, CosineScores]) -> tuple[Tensor, Tensor]:
+    return scores[0].matrix(), scores[1].matrix()
 
 
 def largest_gradient(model: Sigma, loss: Tensor, *parts: str) -> float:
@@ -36,7 +48,7 @@ def test_the_prediction_term_trains_encoder_and_decoder_only(
     soft_config: ModelConfig, clip: Tensor, mask: Tensor
 ) -> None:
     model = build_sigma(soft_config, seed=0)
-    own = model.scores(clip, mask)[0].div(soft_config.temperature).softmax(dim=1)
+    own = matrices(model.scores(clip, mask))[0].div(soft_config.temperature).softmax(dim=1)
 
     loss = model(clip, mask, constant(target=EVEN, prediction=own)).loss
 
@@ -49,7 +61,7 @@ def test_the_target_term_trains_the_mlp_and_the_prototypes_only(
     soft_config: ModelConfig, clip: Tensor, mask: Tensor
 ) -> None:
     model = build_sigma(soft_config, seed=0)
-    own = model.scores(clip, mask)[1].div(soft_config.temperature).softmax(dim=1)
+    own = matrices(model.scores(clip, mask))[1].div(soft_config.temperature).softmax(dim=1)
 
     loss = model(clip, mask, constant(target=own, prediction=EVEN)).loss
 
@@ -70,7 +82,7 @@ def test_each_branch_is_measured_against_the_assignment_of_the_other(
     config: ModelConfig, clip: Tensor, mask: Tensor
 ) -> None:
     model = build_sigma(config, seed=0)
-    target, prediction = (scores.argmax(dim=1) for scores in model.scores(clip, mask))
+    target, prediction = (scores.argmax(dim=1) for scores in matrices(model.scores(clip, mask)))
 
     agreeing = model(clip, mask, constant(target=prediction, prediction=target)).numbers
     crossed = model(clip, mask, constant(target=target, prediction=prediction)).numbers
@@ -83,11 +95,11 @@ def test_the_assign_function_gets_the_detached_scores_of_both_branches(
     config: ModelConfig, clip: Tensor, mask: Tensor
 ) -> None:
     model = build_sigma(config, seed=0)
-    seen: list[Tensor] = []
+    seen: list[CosineScores] = []
 
-    def assign(target: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    def assign(target: CosineScores, prediction: CosineScores) -> Assignments:
         seen.extend((target, prediction))
-        return assignments(target, config), assignments(prediction, config)
+        return assign_both(target, prediction, config)
 
     output = model(clip, mask, assign)
 
@@ -95,8 +107,8 @@ def test_the_assign_function_gets_the_detached_scores_of_both_branches(
     for given, scores in zip(seen, expected, strict=True):
         assert given.shape == (HIDDEN_TOKENS, 24)
         assert given.dtype is torch.float32
-        assert not given.requires_grad
-        assert torch.equal(given, scores)
+        assert not given.matrix().requires_grad
+        assert torch.equal(given.matrix(), scores.matrix())
     assert torch.equal(output.loss, model(clip, mask).loss)
 
 
@@ -140,7 +152,8 @@ def test_two_micro_batches_give_the_gradient_of_one_batch(
     parts = list(zip(clip.chunk(2), mask.chunk(2), strict=True))
     scored = [halves.scores(*part) for part in parts]
     target, prediction = (
-        assignments(torch.cat(branch), soft_config).chunk(2) for branch in zip(*scored, strict=True)
+        assignments(joined_scores(branch), soft_config).chunk(2)
+        for branch in zip(*scored, strict=True)
     )
     for number, part in enumerate(parts):
         assign = constant(target[number], prediction[number])
@@ -216,8 +229,75 @@ def test_prototypes_start_on_the_unit_sphere(config: ModelConfig) -> None:
     torch.testing.assert_close(norms, torch.ones(24))
 
 
-def test_a_frozen_teacher_is_refused() -> None:
-    config = ModelConfig(target=TargetConfig(kind="dino", teacher="dino_s"))
+def test_activation_checkpointing_changes_no_gradient(
+    config: ModelConfig, clip: Tensor, mask: Tensor
+) -> None:
+    thrifty = ModelConfig.model_validate(
+        config.model_dump() | {"execution": {"activation_checkpointing": True}}
+    )
+    models = build_sigma(config, seed=0), build_sigma(thrifty, seed=0)
 
-    with pytest.raises(ValueError, match=r"target\.kind=dino is not available"):
-        build_sigma(config, seed=0)
+    losses = [model(clip, mask).loss for model in models]
+    for loss in losses:
+        loss.backward()
+
+    assert torch.equal(*losses)
+    assert all(torch.equal(*pair) for pair in zip(*map(gradients, models), strict=True))
+
+
+def test_compiled_blocks_keep_the_names_of_their_weights(config: ModelConfig) -> None:
+    compiled = ModelConfig.model_validate(config.model_dump() | {"execution": {"compile": True}})
+
+    models = build_sigma(config, seed=0), build_sigma(compiled, seed=0)
+
+    names = [list(model.state_dict()) for model in models]
+    assert names[0] == names[1]
+    blocks = [*models[1].encoder.blocks, *models[1].decoder.blocks]
+    assert all(block._compiled_call_impl is not None for block in blocks)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler on processors")
+def test_compiled_blocks_give_the_same_loss_and_gradients() -> None:
+    program = [sys.executable, "-P", str(Path(__file__).with_name("compiled.py"))]
+
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((8, 3, 4, 32, 32), r"clips are torch.uint8 \[3, 4, 32, 32\]"),
+        ((8, 3, 8, 32, 40), r"takes torch.uint8 \[3, 8, 32, 32\]"),
+        ((8, 1, 8, 32, 32), r"clips are torch.uint8 \[1, 8, 32, 32\]"),
+    ],
+)
+def test_clips_of_another_shape_are_refused_with_the_numbers(
+    config: ModelConfig, mask: Tensor, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_sigma(config, seed=0)(torch.zeros(shape, dtype=torch.uint8), mask)
+
+
+def test_masks_of_another_shape_are_refused_with_the_numbers(
+    config: ModelConfig, clip: Tensor, mask: Tensor
+) -> None:
+    with pytest.raises(ValueError, match=r"masks are \[8, 12\]; 8 clips of 16 patches per frame"):
+        build_sigma(config, seed=0)(clip, mask[:, :12])
+
+
+def test_gradients_in_bfloat16_autocast_point_where_those_of_float32_do(
+    soft_config: ModelConfig, clip: Tensor, mask: Tensor
+) -> None:
+    models = build_sigma(soft_config, seed=0), build_sigma(soft_config, seed=0)
+
+    models[0](clip, mask).loss.backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = models[1](clip, mask).loss
+    loss.backward()
+
+    exact, rounded = (torch.cat([g.flatten() for g in gradients(each)]) for each in models)
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert 0.95 < rounded.norm() / exact.norm() < 1.05

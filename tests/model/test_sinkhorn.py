@@ -1,11 +1,13 @@
 """Balanced assignment: what holds for any input, then the failures it exists to prevent."""
 
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +15,34 @@ import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sigma_pipeline.model import kernel
+from sigma_pipeline.model import scores as scores_module
 from sigma_pipeline.model.config import ModelConfig
-from sigma_pipeline.model.sinkhorn import assignments, balanced_assignment
+from sigma_pipeline.model.scores import CosineScores
+from sigma_pipeline.model.sinkhorn import (
+    assignments,
+    balance,
+    balanced_assignment,
+    measured_assignments,
+)
+
+
+class Storages(TorchDispatchMode):
+    """Sees how large the memory is that tensors are made in, or are views of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes_by_address: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Of each operation of PyTorch."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            storage = result.untyped_storage()
+            self.bytes_by_address[storage.data_ptr()] = storage.nbytes()
+        return result
 
 
 def cosines(tokens: int, prototypes: int, seed: int = 0, collapse: float = 0.0) -> Tensor:
@@ -34,6 +61,23 @@ def as_released(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
         plan /= plan.sum(dim=1, keepdim=True) * plan.shape[0]
         plan /= plan.sum(dim=0, keepdim=True) * plan.shape[1]
     return (plan / plan.sum(dim=0)).T
+
+
+def in_logarithms(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """The same rounds on logarithms in float64, where nothing can overflow or vanish."""
+    exponents = scores.double() / epsilon
+    rows = -exponents.amax(dim=1, keepdim=True)
+    for _ in range(iterations):
+        columns = -(exponents + rows).logsumexp(dim=0)
+        rows = -(exponents + columns).logsumexp(dim=1, keepdim=True)
+    return (exponents + rows + columns).exp()
+
+
+def out_of_reach(tokens: int = 200, prototypes: int = 12) -> Tensor:
+    """Scores of tokens near the first prototype and far from all others, not equally far."""
+    scores = cosines(tokens, prototypes) * 0.2 - 0.75
+    scores[:, 0] += 1.6
+    return scores
 
 
 @pytest.mark.parametrize(("tokens", "prototypes"), [(64, 8), (8, 64), (1, 1), (1, 5), (5, 1)])
@@ -105,6 +149,97 @@ def test_a_prototype_opposite_to_all_tokens_gets_its_share() -> None:
 
     assert plan.isfinite().all()
     torch.testing.assert_close(plan.sum(dim=0)[3], torch.tensor(16.0), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.02, 0.03, 0.05])
+@pytest.mark.parametrize("iterations", [1, 2, 10, 100])
+def test_the_plan_is_the_exact_one_where_exponentials_leave_the_range_of_floats(
+    epsilon: float, iterations: int
+) -> None:
+    scores = out_of_reach()
+
+    plan = balanced_assignment(scores, epsilon, iterations)
+
+    exact = in_logarithms(scores, epsilon, iterations)
+    torch.testing.assert_close(plan.double(), exact, rtol=2e-3, atol=1e-5)
+    assert (plan.argmax(dim=1) == exact.argmax(dim=1)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.05])
+def test_a_kernel_that_is_not_kept_gives_the_same(
+    epsilon: float, monkeypatch: pytest.MonkeyPatch, config: ModelConfig
+) -> None:
+    scores = out_of_reach()
+    kept = balanced_assignment(scores, epsilon, 10)
+    labels = measured_assignments(scores, config)
+
+    monkeypatch.setattr(kernel, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(scores_module, "CPU_PART_BYTES", 7 * 12 * 4)
+    anew = balanced_assignment(scores, epsilon, 10)
+
+    torch.testing.assert_close(anew, kept)
+    assert torch.equal(measured_assignments(scores, config)[0], labels[0])
+
+
+def test_scores_may_be_given_as_features_and_prototypes() -> None:
+    draws = torch.Generator().manual_seed(0)
+    features = F.normalize(torch.randn(50, 6, generator=draws), dim=1)
+    scores = CosineScores(features, F.normalize(torch.randn(9, 6, generator=draws), dim=1))
+
+    plan = balanced_assignment(scores, 0.05, 10)
+
+    torch.testing.assert_close(plan, balanced_assignment(scores.matrix(), 0.05, 10))
+
+
+def test_memory_is_that_of_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = CosineScores(torch.eye(8).repeat(80, 1), torch.eye(8).repeat(8, 1))
+    monkeypatch.setattr(scores_module, "CPU_PART_BYTES", 64 * 4)
+
+    with Storages() as made:
+        plan = balance(scores, 0.05, 10)
+        plan.kernel.labels(plan.column_scale)
+
+    kernel_bytes, *others = sorted(made.bytes_by_address.values(), reverse=True)
+    assert kernel_bytes == 640 * 64 * 4
+    assert max(others) < kernel_bytes / 5
+
+
+def test_the_marginal_error_is_what_the_last_round_finds() -> None:
+    scores = cosines(200, 12, collapse=2.0)
+
+    errors = [float(balance(scores, 0.05, rounds).marginal_error) for rounds in (1, 3, 30)]
+
+    before_the_third = in_logarithms(scores, 0.05, 2).sum(dim=0) / 200
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert errors[1] == pytest.approx(float((before_the_third - 1 / 12).abs().sum() / 2), rel=1e-4)
+
+
+def test_the_plan_entropy_tells_sharp_plans_from_flat_ones(config: ModelConfig) -> None:
+    sharp = measured_assignments(torch.eye(24), config)[1]["plan_entropy"]
+    flat = measured_assignments(torch.zeros(24, 24), config)[1]["plan_entropy"]
+
+    assert sharp < 1e-4
+    torch.testing.assert_close(flat, torch.tensor(1.0))
+
+
+def test_the_plan_entropy_is_that_of_the_rows(config: ModelConfig) -> None:
+    scores = cosines(100, 24)
+
+    entropy = measured_assignments(scores, config)[1]["plan_entropy"]
+
+    plan = in_logarithms(scores, 0.05, 10)
+    exact = torch.special.entr(plan).sum(dim=1).mean() / math.log(24)
+    torch.testing.assert_close(entropy.double(), exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.05])
+def test_prototypes_without_a_single_token_do_not_make_nan(epsilon: float) -> None:
+    scores = torch.full((100, 30), -1.0)
+    scores[:, 0] = 1.0
+
+    plan = balanced_assignment(scores, epsilon, 10)
+
+    torch.testing.assert_close(plan, torch.full((100, 30), 1 / 30), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

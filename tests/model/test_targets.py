@@ -1,14 +1,17 @@
 """Targets: how pixels are normalized, in which order, and which tokens are looked at."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from sigma_pipeline.model.config import ModelConfig, TargetConfig
+from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import split_tokens
 from sigma_pipeline.model.patches import cut_tubelets
 from sigma_pipeline.model.targets import MlpTarget, PixelTarget, build_target, normalized_pixels
+from sigma_pipeline.model.teachers import TeacherTarget
 
 
 @pytest.fixture
@@ -73,8 +76,19 @@ def test_the_mlp_projects_the_normalized_pixels_of_the_hidden_tubelets(
     torch.testing.assert_close(features, expected)
 
 
-def test_a_frozen_teacher_is_refused_with_what_to_use_instead() -> None:
-    config = ModelConfig(target=TargetConfig(kind="dino", teacher="dino_b"))
+@pytest.mark.parametrize(
+    ("settings", "branch", "width"),
+    [
+        ({"target": {"dim": 128}}, MlpTarget, 128),
+        ({"target": {"kind": "pixels"}, "objective": "l2"}, PixelTarget, 1536),
+        ({"target": {"kind": "dino", "teacher": "dino_s"}}, TeacherTarget, 384),
+        ({"target": {"kind": "dino", "teacher": "dinov3_b"}}, TeacherTarget, 768),
+    ],
+)
+def test_a_target_is_built_by_its_name_and_knows_its_width(
+    settings: dict[str, Any], branch: type[nn.Module], width: int
+) -> None:
+    target = build_target(ModelConfig(**settings))
 
-    with pytest.raises(ValueError, match="frozen teachers are not part of this version; use"):
-        build_target(config)
+    assert type(target) is branch
+    assert target.out_dim == width
