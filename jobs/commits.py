@@ -25,7 +25,7 @@ from sigma_pipeline.model import weights
 
 COMMIT_FILE = "commit.json"
 WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _COMMIT_KEY = re.compile(r"/step-(\d{8,})/([^/]+)/commit\.json$")
 
@@ -45,8 +45,8 @@ class Commit:
     world_size: int
     """Of the job that wrote it; any other legal one can go on."""
     config_fingerprint: str
-    dataset: Mapping[str, str]
-    """Name, split, version, and root_hash of the index."""
+    datasets: tuple[Mapping[str, str], ...]
+    """Of each: name, split, version, and root_hash of the index."""
     model: Mapping[str, Any]
     """ModelConfig as plain data."""
     weights_sha256: str
@@ -55,6 +55,8 @@ class Commit:
     """Updates that the optimizer has applied: ``step`` without those skipped."""
     has_optimizer: bool = False
     """False at step 0, and after the optimizer state was dropped to save space."""
+    replaced_samples: int = 0
+    """Since the start of the run: bad samples in whose place others were taken."""
     ledger: Mapping[str, float] = field(default_factory=dict)
     """Seconds since the start of the run, over all attempts, by what they were spent on."""
     weights: tuple[Piece, ...] = ()
@@ -86,6 +88,14 @@ def newest_commit(storage: Storage, run_name: str) -> Commit | None:
     """The commit of the highest step, or None before the first."""
     keys = list(_commit_keys(storage, run_name).values())
     return _read(storage, keys[-1]) if keys else None
+
+
+def free_run_name(storage: Storage, run_name: str) -> str:
+    """The run's name with the first number that no run has."""
+    number = 2
+    while storage.list(f"runs/{run_name}-{number}"):
+        number += 1
+    return f"{run_name}-{number}"
 
 
 def load_weights(storage: Storage, commit: Commit) -> dict[str, Tensor]:
@@ -161,6 +171,7 @@ def _read(storage: Storage, key: str) -> Commit:
             f"{storage.uri(key)} has format {version}, this version reads {FORMAT_VERSION}; "
             "use the version of sigma-pipeline that wrote it"
         )
+    record["datasets"] = tuple(record["datasets"])
     for name in ("weights", "optimizer"):
         record[name] = tuple(Piece(**piece) for piece in record[name])
     return Commit(**record)

@@ -1,13 +1,22 @@
 """Settings of training, of evaluation, of where jobs run, and of what is recorded."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
 
 Pooling = Literal["mean", "slices", "slices_grid2"]
 Precision = Literal["fp32", "bf16_autocast"]
+TrainPrecision = Literal[Precision, "bf16"]
+Weight = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -33,8 +42,12 @@ class OptimizerConfig(BaseModel, frozen=True, extra="forbid"):
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """Pre-training: on what, how long, how often committed."""
 
-    dataset: str
+    dataset: str | Annotated[dict[str, Weight], Field(min_length=1)]
+    """One dataset, or several with their weights: of ``{a: 3, b: 1}``, three of four clips are
+    from ``a``. No sample comes twice in an epoch, so the dataset that is short for its weight
+    ends it."""
     split: str = "train"
+    """Of each of them."""
     epochs: PositiveInt = 800
     global_batch_clips: PositiveInt = 512
     micro_batch_clips: PositiveInt = 32
@@ -42,13 +55,34 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     clip: ClipConfig = ClipConfig()
     loader: LoaderConfig = LoaderConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    zero_stage: Literal[1] = 1
-    precision: Precision = "bf16_autocast"
+    zero_stage: Literal[1, 2, 3] = 1
+    """What ranks share out instead of each keeping all: 1 the optimizer's state and its float32
+    masters, 2 gradients too, 3 weights too. More saves memory and costs messages; a run may go on
+    at another stage."""
+    precision: TrainPrecision = "bf16_autocast"
+    """``bf16`` keeps weights and activations in bfloat16, beside float32 masters: less memory than
+    ``bf16_autocast``, and further from ``fp32``."""
     commit_every_steps: PositiveInt = 1000
     """The first (step 0, untrained) and the last step are always committed."""
     log_every_steps: PositiveInt = 10
     keep_optimizer_commits: PositiveInt = 2
     """Commits that keep their optimizer state; weights of every commit stay."""
+
+    @field_validator("zero_stage", mode="before")
+    @classmethod
+    def _refuse_stage_0(cls, stage: Any) -> Any:
+        if stage == 0:
+            raise ValueError(
+                "zero_stage=0 takes a hidden first step in bf16 and applies gradients that are not "
+                "finite (DeepSpeed 0.19); set 1, which on one process is plain AdamW"
+            )
+        return stage
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each dataset; in the order of names, which the order of samples goes by."""
+        mixture = {self.dataset: 1.0} if isinstance(self.dataset, str) else self.dataset
+        return {name: mixture[name] for name in sorted(mixture)}
 
 
 class CellConfig(BaseModel, frozen=True, extra="forbid"):
@@ -97,10 +131,18 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class ShardLaunchConfig(BaseModel, frozen=True, extra="forbid"):
-    """Resources of the shard stage."""
+    """Resources of the shard stage: one machine, or the tasks of a SLURM array."""
 
     workers: PositiveInt = 2
-    """Processes on one machine."""
+    """Processes on the machine, or in each task."""
+    tasks: PositiveInt = 4
+    """Of the array, which ``cluster: slurm`` makes; each begins with its part of the shards."""
+    cpus_per_task: PositiveInt | None = None
+    """Processors of a task; one per worker when absent."""
+    memory_gib: PositiveFloat | None = None
+    """Of a task; what the site gives when absent."""
+    timeout_min: PositiveInt = 720
+    """Of a task; one that needs longer is queued again, ten times at most."""
 
 
 class TrainLaunchConfig(BaseModel, frozen=True, extra="forbid"):

@@ -218,7 +218,7 @@ def _obstacle(trial: Trial, indexes: Mapping[DatasetRef, Index]) -> str | None:
 
 def has_masks(index: Index) -> bool:
     """Whether any sample brings object masks."""
-    return any(member.name.endswith(".png") for row in index.rows for member in row.members)
+    return any(row.mask_members for row in index.rows)
 
 
 def _label(storage: Storage, run_name: str, trial: Trial) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sigma_pipeline.data_prep.index import Index, table_bytes
+from sigma_pipeline.data_prep.index import Index
+from sigma_pipeline.data_prep.rows import table_bytes
 from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.storage import Storage, write_json_if_absent
 from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet, Result

@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sigma_pipeline.data_prep.batches import Batch
+from sigma_pipeline.data_prep.clip_plan import ClipPlan
 from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
 from sigma_pipeline.data_prep.index import DatasetRef, Index
-from sigma_pipeline.data_prep.loader import Batch, TrainLoader
+from sigma_pipeline.data_prep.loader import TrainLoader
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.identity import fingerprint, new_attempt
 from sigma_pipeline.infra.storage import (
@@ -130,7 +132,7 @@ def train_supervised(storage: Storage, request: SupervisedRequest) -> None:
     """Trains the reference and stores its weights; nothing if they are there.
 
     Raises:
-        StageError: the loss is not finite.
+        StageError: the loss is not finite, or a sample cannot be read.
     """
     if storage.exists(request.receipt_key):
         return
@@ -169,21 +171,17 @@ def _batches(
     storage: Storage, index: Index, request: SupervisedRequest, model: ModelConfig
 ) -> TrainLoader:
     batch_clips = min(request.config.batch_clips, len(index))
+    clip = ClipConfig(
+        frame_stride=request.view.frame_stride,
+        crop="resize" if request.view.crop == "resize" else "multi_scale",
+    )
     return TrainLoader(
         storage,
-        index,
-        clip=ClipConfig(
-            frame_stride=request.view.frame_stride,
-            crop="resize" if request.view.crop == "resize" else "multi_scale",
-        ),
+        [index],
+        ClipPlan(clip, model.num_frames, model.frame_size_px, request.seed),
         loader=LoaderConfig(workers=0, decoded_cache_gib=_DECODED_CACHE_GIB),
-        num_frames=model.num_frames,
-        frame_size_px=model.frame_size_px,
-        seed=request.seed,
         global_batch_clips=batch_clips,
         micro_batch_clips=batch_clips,
-        rank=0,
-        world_size=1,
     )
 
 
@@ -199,6 +197,8 @@ def _fit(
     optimizer = _optimizer(nn.ModuleList([encoder, head]), request.config)
     right, counted = 0, 0
     for step, (batch,) in enumerate(islice(loader.micro_batches(0, 0), steps)):
+        if batch.replaced:  # a reference on other data than was asked for is none
+            raise StageError(f"supervised reference: {batch.replaced[0].reason}")
         for group in optimizer.param_groups:
             group["lr"] = request.config.peak_lr * peak_share(step, steps)
         with torch.autocast(

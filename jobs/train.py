@@ -23,6 +23,7 @@ from sigma_pipeline.jobs.distributed import RankContext, init_ranks
 from sigma_pipeline.jobs.optimizer import learning_rate
 from sigma_pipeline.jobs.train_commit import CommitWriter, Position
 from sigma_pipeline.jobs.train_record import TimeLedger, TrainRecord
+from sigma_pipeline.jobs.train_replaced import ReplacedSamples
 from sigma_pipeline.jobs.train_request import RankPlace, TrainRequest
 from sigma_pipeline.jobs.train_result import TrainResult, stopped_before_start
 from sigma_pipeline.jobs.train_start import prepare_start
@@ -106,7 +107,6 @@ class Training:
         self._start = start
         self._step = start.commit.step if start.commit else 0
         self._committed = start.commit.prefix if start.commit else None
-        self._total_steps = request.train.epochs * start.batches_per_epoch
         self._bad_steps = 0
         self._take_step = TrainStep(start.engine, context, model=request.model, seed=request.seed)
         self._record = TrainRecord(
@@ -116,14 +116,30 @@ class Training:
             total_steps=self._total_steps,
             global_batch_clips=request.train.global_batch_clips,
         )
+        self._replaced = self._begin_account(journal)
         self._commits = CommitWriter(
             request,
             context,
             start.engine,
             storage=storage,
             attempt=attempt,
-            dataset=start.dataset,
+            datasets=start.datasets,
             canary=start.canary,
+        )
+
+    @property
+    def _total_steps(self) -> int:
+        return self._request.train.epochs * self._start.batches_per_epoch
+
+    def _begin_account(self, journal: Journal | None) -> ReplacedSamples:
+        commit = self._start.commit
+        return ReplacedSamples(
+            self._request,
+            self._context,
+            self._storage,
+            attempt=self._attempt,
+            journal=journal,
+            total=commit.replaced_samples if commit else 0,
         )
 
     def run(self, wish: StopWish) -> TrainResult:
@@ -180,8 +196,10 @@ class Training:
         self._step += 1
         self._committed = None
         self._record.count()
+        self._replaced.note(batches)
         if self._step % train.log_every_steps == 0 or self._step == self._total_steps:
-            self._record.write(self._step, outcome, rate)
+            self._record.write(self._step, outcome, rate, self._replaced.settle())
+            self._replaced.require_few(self._step)
         self._require_progress(outcome)
 
     def _require_progress(self, outcome: StepOutcome) -> None:
@@ -205,8 +223,10 @@ class Training:
     def _commit(self) -> None:
         """The journal first: no commit without the numbers that led to it."""
         with self._ledger.spent_on("commit_s"):
+            replaced = self._replaced.settle()
+            self._replaced.require_few(self._step)
             self._record.flush()
-            position = Position(self._step, self._start.batches_per_epoch)
+            position = Position(self._step, self._start.batches_per_epoch, replaced)
             self._committed = self._commits.write(position, self._ledger.seconds)
 
     def _write_manifest(self) -> None:
@@ -216,7 +236,8 @@ class Training:
             "step": self._step,
             "commit": self._committed,
             "attempt": self._attempt,
-            "dataset": self._start.dataset,
+            "datasets": self._start.datasets,
+            "replaced_samples": self._replaced.total,
             "ledger": self._ledger.seconds,
         }
         write_json_if_absent(self._storage, manifest_key(self._request.run_name), manifest)
@@ -229,15 +250,15 @@ class Training:
             "settings %s",
             request.run_name,
             self._attempt,
-            self._start.dataset,
+            ", ".join(ref.prefix for ref in request.datasets),
             self._step,
             self._total_steps,
             request.train.global_batch_clips,
             self._context.world_size,
             request.config_fingerprint,
         )
-        uri = self._storage.uri(request.dataset.prefix)
-        self._record.announce(self._attempt, self._start.dataset, uri)
+        uris = [self._storage.uri(ref.prefix) for ref in request.datasets]
+        self._record.announce(self._attempt, self._start.datasets, uris)
 
 
 def _finished(storage: Storage, run_name: str) -> TrainResult | None:

@@ -4,8 +4,11 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.attempts import require_newest
@@ -18,8 +21,12 @@ from sigma_pipeline.jobs.commits import (
     put_commit,
 )
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.masters import has_whole_weights, whole_weights
 from sigma_pipeline.jobs.pieces import Piece
 from sigma_pipeline.jobs.train_request import TrainRequest
+from sigma_pipeline.model.sigma import Sigma, build_sigma
+from sigma_pipeline.model.teachers import TeacherTarget
+from sigma_pipeline.model.weights import restore_weights
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
     from deepspeed import DeepSpeedEngine
@@ -33,6 +40,8 @@ class Position:
 
     step: int
     batches_per_epoch: int
+    replaced_samples: int = 0
+    """So far: bad samples in whose place others were taken."""
 
     @property
     def epoch(self) -> int:
@@ -56,7 +65,7 @@ class CommitWriter:
         *,
         storage: Storage,
         attempt: str,
-        dataset: Mapping[str, str],
+        datasets: tuple[Mapping[str, str], ...],
         canary: Canary,
     ) -> None:
         self._request = request
@@ -64,7 +73,7 @@ class CommitWriter:
         self._engine = engine
         self._storage = storage
         self._attempt = attempt
-        self._dataset = dataset
+        self._datasets = datasets
         self._canary = canary
 
     def write(self, position: Position, seconds: Mapping[str, float]) -> str:
@@ -79,11 +88,13 @@ class CommitWriter:
         """
         prefix = commit_prefix(self._request.run_name, position.step, self._attempt)
         Path(self._request.scratch_dir).mkdir(parents=True, exist_ok=True)
+        weights = whole_weights(self._engine, is_kept=self._context.is_first)
         with tempfile.TemporaryDirectory(dir=self._request.scratch_dir) as folder:
             owned = self._write_optimizer(prefix, Path(folder))
             # Rank 0 goes on when every rank has brought its part.
             parts = self._context.gather(owned)
-            self._context.from_first(lambda: self._put(position, parts, Path(folder), seconds))
+            put = partial(self._put, position, parts, weights, Path(folder), seconds)
+            self._context.from_first(put)
         return prefix
 
     def _write_optimizer(self, prefix: str, folder: Path) -> list[Piece]:
@@ -97,13 +108,14 @@ class CommitWriter:
         self,
         position: Position,
         parts: list[list[Piece]],
+        weights: Mapping[str, Tensor],
         folder: Path,
         seconds: Mapping[str, float],
     ) -> None:
         """Weights, then ``commit.json``; on rank 0."""
         request, storage = self._request, self._storage
         prefix = commit_prefix(request.run_name, position.step, self._attempt)
-        weights, sha256 = write_weights(self._engine.module, storage, prefix, folder)
+        pieces, sha256 = write_weights(weights, storage, prefix, folder)
         optimizer = tuple(piece for part in parts for piece in part)
         commit = Commit(
             run_name=request.run_name,
@@ -114,17 +126,29 @@ class CommitWriter:
             global_batch_clips=request.train.global_batch_clips,
             world_size=self._context.world_size,
             config_fingerprint=request.config_fingerprint,
-            dataset=self._dataset,
+            datasets=self._datasets,
             model=request.model.model_dump(mode="json"),
             weights_sha256=sha256,
-            canary_loss=canary_loss(self._engine.module, self._canary),
+            canary_loss=canary_loss(self._whole_model(weights), self._canary),
             optimizer_steps=optimizer_steps(self._engine),
             has_optimizer=bool(optimizer),
+            replaced_samples=position.replaced_samples,
             ledger=dict(seconds),
-            weights=tuple(weights),
+            weights=tuple(pieces),
             optimizer=optimizer,
         )
         require_newest(storage, request.run_name, self._attempt)
         put_commit(storage, commit)
         drop_old_optimizer_states(storage, request.run_name, request.train.keep_optimizer_commits)
         log.info("Committed step %d: %s", position.step, storage.uri(prefix))
+
+    def _whole_model(self, weights: Mapping[str, Tensor]) -> Sigma:
+        """A model that has these weights, which one rank alone can call."""
+        if has_whole_weights(self._engine):
+            own: Sigma = self._engine.module
+            return own
+        model = build_sigma(self._request.model, self._request.seed)
+        restore_weights(model, weights)
+        if isinstance(model.head, TeacherTarget):  # frozen, no part of the weights, read once
+            model.head.teacher = self._engine.module.head.teacher
+        return model.to(self._context.device)

@@ -3,7 +3,7 @@
 import logging
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.train_step import StepOutcome
+from sigma_pipeline.model.health import collapse_warnings
 
 log = logging.getLogger(__name__)
 
@@ -59,27 +60,35 @@ class TrainRecord:
         self._since: dict[str, float] = dict(ledger.seconds)
         self._steps_since = 0
         self._shown_at_s = time.monotonic()
+        self._warned: set[str] = set()
 
-    def announce(self, attempt: str, dataset: Mapping[str, str], uri: str) -> None:
-        """Facts of this attempt, and what it reads."""
+    def announce(
+        self, attempt: str, datasets: Iterable[Mapping[str, str]], uris: Iterable[str]
+    ) -> None:
+        """Facts of this attempt, and what it reads: datasets, and where each lies."""
         if self._journal is not None:
             world_size = str(self._context.world_size)
             self._journal.tags({"train/attempt": attempt, "train/world_size": world_size})
-            self._journal.dataset(**dataset, uri=uri)
+            for dataset, uri in zip(datasets, uris, strict=True):
+                self._journal.dataset(**dataset, uri=uri)
 
     def count(self) -> None:
         """Counts a step since the last numbers."""
         self._steps_since += 1
 
-    def write(self, step: int, outcome: StepOutcome, learning_rate: float) -> None:
+    def write(
+        self, step: int, outcome: StepOutcome, learning_rate: float, replaced_samples: int
+    ) -> None:
         """Numbers of the step just taken. A collective: every rank calls it for the same steps."""
         values = self._over_ranks(outcome)
         values |= {"lr": learning_rate, "gradient_norm": outcome.gradient_norm}
+        values["replaced_samples"] = replaced_samples
         if self._journal is not None:
             self._journal.metrics(
                 step, {f"train/{name}": number for name, number in values.items()}
             )
             self._show(step, values)
+            self._warn(step, values)
 
     def flush(self) -> None:
         """Brings all numbers so far to the store; before a commit, so that none is lost."""
@@ -124,6 +133,14 @@ class TrainRecord:
             values["peak_memory_gib"],
             duration(left_s),
         )
+
+    def _warn(self, step: int, values: Mapping[str, float]) -> None:
+        """Of numbers that show collapse; once, until they are well again."""
+        warnings = collapse_warnings(values)
+        for name, warning in warnings.items():
+            if name not in self._warned:
+                log.warning("Step %d: %s", step, warning)
+        self._warned = set(warnings)
 
 
 def duration(seconds: float) -> str:

@@ -52,11 +52,12 @@ class TrainRequest:
     work_dir: str
     """Folder that all nodes share: job files and logs."""
     scratch_dir: str
-    """Folder on a disk of the node, for files on their way to the store."""
+    """Folder on a disk of the node: caches, and files on their way to the store."""
     seed: int
     model: ModelConfig
     train: TrainConfig
-    dataset: DatasetRef
+    datasets: tuple[DatasetRef, ...]
+    """What ``train.weights`` names, in that order."""
     config_fingerprint: str
     """Of every setting that touches the science; another one is refused at resuming."""
     cpus_per_process: int = 1

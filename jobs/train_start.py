@@ -1,20 +1,24 @@
 """Everything that training needs before its first step, as the newest commit left it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sigma_pipeline.data_prep.batches import Batch
+from sigma_pipeline.data_prep.clip_plan import ClipPlan
 from sigma_pipeline.data_prep.index import Index
-from sigma_pipeline.data_prep.loader import Batch, TrainLoader
+from sigma_pipeline.data_prep.loader import TrainLoader
 from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.canary import Canary, check_canary, load_canary, store_canary
 from sigma_pipeline.jobs.checkpoints import restore_optimizer
 from sigma_pipeline.jobs.commits import Commit, load_weights, newest_commit
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.train_request import TrainRequest
-from sigma_pipeline.jobs.train_step import batch_masks, build_engine
+from sigma_pipeline.jobs.train_step import batch_masks
 from sigma_pipeline.model.sigma import build_sigma
 from sigma_pipeline.model.weights import restore_weights
 
@@ -33,8 +37,8 @@ class TrainStart:
     commit: Commit | None
     """What is resumed; None for a new run."""
     canary: Canary
-    dataset: dict[str, str]
-    """Name, split, version and root_hash of what is read."""
+    datasets: tuple[dict[str, str], ...]
+    """Name, split, version and root_hash of each that is read."""
 
 
 def prepare_start(request: TrainRequest, context: RankContext, storage: Storage) -> TrainStart:
@@ -45,39 +49,44 @@ def prepare_start(request: TrainRequest, context: RankContext, storage: Storage)
         MissingInputError: the dataset is not there.
         StageError: the newest commit is damaged, or cannot be resumed.
     """
-    index = Index.load(storage, request.dataset)
-    ref = index.ref
-    dataset = {"name": ref.name, "split": ref.split, "version": ref.version}
-    dataset["root_hash"] = index.root_hash
-    loader = _build_loader(request, context, storage, index)
+    indexes = [Index.load(storage, ref, Path(request.scratch_dir)) for ref in request.datasets]
+    datasets = tuple(asdict(index.ref) | {"root_hash": index.root_hash} for index in indexes)
+    loader = _build_loader(request, context, storage, indexes)
     # Looked up by one rank: between two looks an older attempt might still commit.
     commit = context.from_first(lambda: newest_commit(storage, request.run_name))
     if commit is not None:
-        check_resumable(commit, request, dataset)
-    engine = _build_engine(request, context, storage, loader.accumulation_steps, commit)
+        check_resumable(commit, request, datasets)
+    model = build_sigma(request.model, request.seed)
+    if commit is not None:
+        restore_weights(model, load_weights(storage, commit))
+        check_canary(model.to(context.device), load_canary(storage, request.run_name), commit)
+    engine = build_engine(model, request.train, loader.accumulation_steps, context.device)
+    if commit is not None and commit.has_optimizer:
+        restore_optimizer(engine, storage, commit)
     batches = loader.micro_batches(commit.epoch if commit else 0, commit.batch if commit else 0)
     if commit is None:
         first = next(batches)
         batches = chain([first], batches)
         context.from_first(lambda: _store_canary(request, storage, first[0]))
     canary = load_canary(storage, request.run_name)
-    if commit is not None:
-        check_canary(engine.module, canary, commit)
-    return TrainStart(batches, loader.batches_per_epoch, engine, commit, canary, dataset)
+    return TrainStart(batches, loader.batches_per_epoch, engine, commit, canary, datasets)
 
 
-def check_resumable(commit: Commit, request: TrainRequest, dataset: dict[str, str]) -> None:
+def check_resumable(
+    commit: Commit, request: TrainRequest, datasets: tuple[dict[str, str], ...]
+) -> None:
     """Refuses a commit of another science, or one that training cannot go on from.
 
     Raises:
         ConfigError: settings or data are not those that the run was begun with.
         StageError: the optimizer state was dropped.
     """
-    if commit.config_fingerprint != request.config_fingerprint or commit.dataset != dataset:
+    if commit.config_fingerprint != request.config_fingerprint or commit.datasets != datasets:
         raise ConfigError(
             f"run {request.run_name!r} was begun with other settings or data (fingerprint "
             f"{commit.config_fingerprint}, now {request.config_fingerprint}; data "
-            f"{commit.dataset}, now {dataset}); choose a new run_name, or the settings of then"
+            f"{_shown(commit.datasets)}, now {_shown(datasets)}); choose a new run_name, or the "
+            "settings of then"
         )
     if commit.step > 0 and not commit.has_optimizer:
         raise StageError(
@@ -86,40 +95,29 @@ def check_resumable(commit: Commit, request: TrainRequest, dataset: dict[str, st
         )
 
 
+def _shown(datasets: Iterable[Mapping[str, str]]) -> str:
+    return ", ".join(
+        "{name}/{split} {version} with root hash {root_hash:.12}".format(**dataset)
+        for dataset in datasets
+    )
+
+
 def _build_loader(
-    request: TrainRequest, context: RankContext, storage: Storage, index: Index
+    request: TrainRequest, context: RankContext, storage: Storage, indexes: Sequence[Index]
 ) -> TrainLoader:
     train, model = request.train, request.model
     return TrainLoader(
         storage,
-        index,
-        clip=train.clip,
+        indexes,
+        ClipPlan(train.clip, model.num_frames, model.frame_size_px, request.seed),
+        weights=list(train.weights.values()),
         loader=train.loader,
-        num_frames=model.num_frames,
-        frame_size_px=model.frame_size_px,
-        seed=request.seed,
         global_batch_clips=train.global_batch_clips,
         micro_batch_clips=train.micro_batch_clips,
         rank=context.rank,
         world_size=context.world_size,
+        cache_dir=Path(request.scratch_dir, "ranges"),
     )
-
-
-def _build_engine(
-    request: TrainRequest,
-    context: RankContext,
-    storage: Storage,
-    accumulation_steps: int,
-    commit: Commit | None,
-) -> "DeepSpeedEngine":
-    """Weights go into the model before, moments into the engine after it is made."""
-    model = build_sigma(request.model, request.seed)
-    if commit is not None:
-        restore_weights(model, load_weights(storage, commit))
-    engine = build_engine(model, request.train, accumulation_steps, context.device)
-    if commit is not None and commit.has_optimizer:
-        restore_optimizer(engine, storage, commit)
-    return engine
 
 
 def _store_canary(request: TrainRequest, storage: Storage, batch: Batch) -> None:

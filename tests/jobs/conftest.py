@@ -13,9 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.data_prep.encode import write_video
-from sigma_pipeline.data_prep.index import DatasetRef, Member, SampleRow, encode_rows
-from sigma_pipeline.data_prep.loader import Batch
+from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
 from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.jobs.distributed import RankContext, init_ranks
@@ -85,7 +86,7 @@ def make_request(tmp_path: Path, storage: Storage) -> MakeRequest:
             seed=3,
             model=ModelConfig(**{**TINY_MODEL, **(model or {})}),
             train=TrainConfig(**{**TINY_TRAIN, **train}),
-            dataset=REF,
+            datasets=(REF,),
             config_fingerprint="f" * 16,
         )
 
@@ -131,18 +132,22 @@ def _row(number: int, data: bytes, start: int) -> SampleRow:
         key=f"clip-{number}",
         shard=0,
         tar="shard-000000.a.tar",
+        media="video",
         sha256=hashlib.sha256(data).hexdigest(),
-        video_offset=start,
-        video_size=len(data),
+        media_offset=start,
+        media_size=len(data),
         suffix="mp4",
         members=tuple(members),
         frames=6,
+        first_frame=0,
         fps=10,
         width=32,
         height=32,
         rotation=0,
         keyframes=(0,),
         keyframe_pts=(0,),
+        frame_grid=1,
+        labels=(),
         label=None,
         class_name=None,
         annotation=None,

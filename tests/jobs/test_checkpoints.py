@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from sigma_pipeline.data_prep.loader import Batch
+from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.checkpoints import (
     optimizer_steps,
-    owned_fragments,
     restore_optimizer,
     write_optimizer,
 )
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.engine import build_engine
+from sigma_pipeline.jobs.masters import owned_fragments
 from sigma_pipeline.jobs.pieces import Piece
 from sigma_pipeline.jobs.train_request import TrainRequest
-from sigma_pipeline.jobs.train_step import TrainStep, build_engine
+from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.sigma import build_sigma
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of DeepSpeed's, from torch 2.13
@@ -44,7 +45,7 @@ def commit_of(pieces: list[Piece], steps: int) -> Commit:
         step=steps,
         attempt="a",
         config_fingerprint="f",
-        dataset={},
+        datasets=(),
         model={},
         weights_sha256="",
         canary_loss=0.0,

@@ -23,7 +23,9 @@ from sigma_pipeline.jobs.pieces import write_pieces
 
 def make_commit(storage: Storage, folder: Path, step: int, attempt: str = "a") -> Commit:
     prefix = commit_prefix("run", step, attempt)
-    weights, sha256 = write_weights(torch.nn.Linear(step + 1, 2), storage, prefix, folder)
+    weights, sha256 = write_weights(
+        torch.nn.Linear(step + 1, 2).state_dict(), storage, prefix, folder
+    )
     file = "optimizer-00000-of-00001.safetensors"
     optimizer = write_pieces(folder / file, {"exp_avg/weight": torch.ones(4)}, {})
     storage.upload(folder / file, f"{prefix}/{file}")
@@ -35,7 +37,7 @@ def make_commit(storage: Storage, folder: Path, step: int, attempt: str = "a") -
         epoch=step // 4,
         batch=step % 4,
         config_fingerprint="f",
-        dataset={"name": "d"},
+        datasets=({"name": "d"},),
         model={"prototypes": 3},
         weights_sha256=sha256,
         has_optimizer=True,
@@ -61,7 +63,9 @@ def test_a_run_without_commits_has_no_newest_one(storage: Storage) -> None:
 
 def test_files_without_commit_json_are_no_commit(storage: Storage, tmp_path: Path) -> None:
     make_commit(storage, tmp_path, 1)
-    write_weights(torch.nn.Linear(1, 1), storage, commit_prefix("run", 2, "a"), tmp_path)
+    write_weights(
+        torch.nn.Linear(1, 1).state_dict(), storage, commit_prefix("run", 2, "a"), tmp_path
+    )
 
     assert [commit.step for commit in list_commits(storage, "run")] == [1]
 
@@ -120,7 +124,7 @@ def test_only_the_newest_commits_keep_their_optimizer(storage: Storage, tmp_path
 
 def test_a_commit_of_another_format_is_not_guessed_at(storage: Storage, tmp_path: Path) -> None:
     key = f"{make_commit(storage, tmp_path, 1).prefix}/commit.json"
-    write_json(storage, key, {**read_json(storage, key), "format": 2})
+    write_json(storage, key, {**read_json(storage, key), "format": 1})
 
-    with pytest.raises(StageError, match="has format 2, this version reads 1"):
+    with pytest.raises(StageError, match="has format 1, this version reads 2"):
         newest_commit(storage, "run")

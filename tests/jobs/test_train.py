@@ -1,5 +1,6 @@
 """Training in one process: what a run leaves behind, how it resumes, and how it stops."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage, read_json, write_json
@@ -24,6 +26,7 @@ pytestmark = [
 ]
 
 MakeRequest = Callable[..., TrainRequest]
+REF = DatasetRef("noise", "train", "v1")
 
 
 def curve(storage: Storage) -> dict[int, tuple[float, float]]:
@@ -79,19 +82,27 @@ def test_a_finished_run_is_not_trained_again(storage: Storage, make_request: Mak
     assert storage.list("runs") == keys
 
 
-@pytest.mark.parametrize("assignment", ["hard", "soft"])
+@pytest.mark.parametrize(
+    ("assignment", "precision", "stages"),
+    [("hard", "fp32", (1, 1)), ("soft", "bf16_autocast", (2, 3)), ("hard", "bf16", (3, 2))],
+)
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     storage: Storage,
     make_request: MakeRequest,
     monkeypatch: pytest.MonkeyPatch,
     assignment: str,
+    precision: str,
+    stages: tuple[int, int],
 ) -> None:
-    request = make_request(model={"assignment": assignment})
-    run_train(replace(request, run_name="undisturbed"))
+    first, second = (
+        make_request(model={"assignment": assignment}, precision=precision, zero_stage=stage)
+        for stage in stages
+    )
+    run_train(replace(second, run_name="undisturbed"))
     at_step(monkeypatch, 2, wish_to_stop)
 
-    stopped = run_train(request)
-    finished = run_train(request)
+    stopped = run_train(first)
+    finished = run_train(second)
 
     assert (stopped["state"], stopped["reason"]) == ("stopped", "signal SIGTERM")
     assert stopped["step"] == 4  # the wish of step 2 is known to all ranks after step 3
@@ -212,3 +223,96 @@ def test_the_ledger_of_time_goes_on_over_attempts(
 
     assert all(set(ledger) >= {"start_s", "step_s", "data_wait_s"} for ledger in ledgers[1:])
     assert ledgers[-1]["start_s"] > ledgers[0]["start_s"]
+
+
+def damage(storage: Storage, *samples: int) -> None:
+    """Overwrites videos inside their shard, which itself stays as long as it was."""
+    index = Index.load(storage, REF)
+    tar = bytearray(storage.read(index.source(0).tar))
+    for sample in samples:
+        source = index.source(sample)
+        tar[source.media_offset : source.media_offset + source.media_size] = bytes(
+            source.media_size
+        )
+    storage.write(index.source(0).tar, bytes(tar))
+
+
+def test_a_mixture_is_trained_on_and_every_dataset_of_it_recorded(
+    storage: Storage, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DatasetRef("murmur", "train", "v7")
+    for key in storage.list(REF.prefix):
+        storage.write(key.replace(REF.prefix, other.prefix), storage.read(key))
+    mixed = make_request(dataset={"noise": 1, "murmur": 0.5}, clip={"clips_per_decode": 2})
+    request = replace(mixed, datasets=(other, REF))
+    at_step(monkeypatch, 2, wish_to_stop)
+    run_train(request)
+
+    result = run_train(request)
+
+    assert result["step"] == 3 * 6  # an epoch is 27 samples, two clips of each
+    commit = newest_commit(storage, "tiny")
+    assert [each["name"] for each in commit.datasets] == ["murmur", "noise"]
+    entries, _ = read_entries(storage, "tiny")
+    read = {(e.fields["name"], e.fields["version"]) for e in entries if e.kind == "dataset"}
+    assert read == {("murmur", "v7"), ("noise", "v1")}
+
+
+def test_a_mixture_with_another_dataset_is_refused_at_resuming(
+    storage: Storage, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_step(monkeypatch, 2, wish_to_stop)
+    run_train(make_request())
+    other = replace(REF, version="v2")
+    for key in storage.list(REF.prefix):
+        storage.write(key.replace(REF.prefix, other.prefix), storage.read(key))
+
+    with pytest.raises(ConfigError, match=r"data noise/train v1 .*, now noise/train v2 "):
+        run_train(replace(make_request(), datasets=(other,)))
+
+
+def replaced_by_step(storage: Storage, run_name: str) -> dict[int, float]:
+    entries, _ = read_entries(storage, run_name)
+    return {
+        entry.fields["step"]: entry.fields["values"]["train/replaced_samples"]
+        for entry in entries
+        if entry.kind == "metrics"
+    }
+
+
+def test_a_bad_sample_is_replaced_counted_and_named_and_the_run_goes_on_from_there(
+    storage: Storage, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(storage, 4, 11)
+    run_train(replace(make_request(), run_name="undisturbed"))
+    at_step(monkeypatch, 2, wish_to_stop)
+    run_train(make_request())
+    finished = run_train(make_request())
+
+    counts = replaced_by_step(storage, "tiny")
+    assert finished["state"] == "finished"
+    assert counts == replaced_by_step(storage, "undisturbed")
+    assert list(counts.values()) == sorted(counts.values())
+    assert counts[6] >= 4  # two in each of three epochs, but for those in the tails
+    assert newest_commit(storage, "tiny").replaced_samples == counts[6]
+    assert read_json(storage, manifest_key("tiny"))["replaced_samples"] == counts[6]
+    entries, _ = read_entries(storage, "tiny")
+    shown = [entry.fields for entry in entries if entry.kind == "artifact"]
+    lines = [json.loads(line) for f in shown for line in storage.read(f["key"]).splitlines()]
+    assert all(fields["name"].startswith("train/replaced_samples/") for fields in shown)
+    assert sorted(line["source"] for line in lines) == ["11.mp4", "4.mp4"]
+    assert {line["tar"] for line in lines} == {"datasets/noise/train/v1/shard-000000.a.tar"}
+
+
+def test_too_many_bad_samples_end_the_run_and_name_the_shard_and_the_repair(
+    storage: Storage, make_request: MakeRequest
+) -> None:
+    damage(storage, *range(6))
+
+    with pytest.raises(StageError) as caught:
+        run_train(make_request(epochs=9))
+
+    assert caught.value.exit_status == 1
+    assert "datasets/noise/train/v1/shard-000000.a.tar (6)" in str(caught.value)
+    assert "sigma-pipeline shards repair" in str(caught.value)
+    assert max(replaced_by_step(storage, "tiny").values()) > 16

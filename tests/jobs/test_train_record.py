@@ -29,7 +29,7 @@ def test_numbers_are_named_by_stage_and_unit(one_rank: RankContext, storage: Sto
 
     record.count()
     record.count()
-    record.write(2, OUTCOME, 0.125)
+    record.write(2, OUTCOME, 0.125, 3)
     journal.close()
 
     entries, _ = read_entries(storage, "run")
@@ -41,6 +41,7 @@ def test_numbers_are_named_by_stage_and_unit(one_rank: RankContext, storage: Sto
         "train/loss_target": 1.5,
         "train/lr": 0.125,
         "train/gradient_norm": 0.25,
+        "train/replaced_samples": 3,
         "train/clips_per_s": 4.0,
         "train/data_wait_fraction": 0.25,
     }
@@ -50,7 +51,7 @@ def test_ranks_without_a_journal_write_nothing(one_rank: RankContext, storage: S
     record = make_record(one_rank, None, 1.0)
 
     record.count()
-    record.write(1, OUTCOME, 0.1)
+    record.write(1, OUTCOME, 0.1, 0)
     record.flush()
 
     assert storage.list("runs") == []
@@ -72,7 +73,7 @@ def test_progress_is_shown_by_time_and_at_the_end(
         now[0] = at_s
         ledger.add({"step_s": 4.0})
         record.count()
-        record.write(step, OUTCOME, 0.1)
+        record.write(step, OUTCOME, 0.1, 0)
 
     lines = [line.getMessage() for line in caplog.records if "Step" in line.getMessage()]
     assert [line.partition(":")[0] for line in lines] == ["Step 2 of 9", "Step 9 of 9"]
@@ -92,3 +93,23 @@ def test_time_is_counted_also_when_the_block_fails() -> None:
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_collapse_is_warned_of_once_until_it_is_over(
+    one_rank: RankContext, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal, ledger = Journal(storage, "run", "a", "train"), TimeLedger()
+    record = TrainRecord(one_rank, journal, ledger, total_steps=9, global_batch_clips=8)
+
+    for step, rank in enumerate([9.0, 1.1, 1.2, 9.0, 1.3]):
+        record.count()
+        ledger.add({"step_s": 1.0})
+        numbers = {"loss": torch.tensor(2.5), "effective_rank_target": torch.tensor(rank)}
+        record.write(step, StepOutcome(numbers, 0.25, True), 0.1, 0)
+    journal.close()
+
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert [warning[:40] for warning in warnings] == [
+        "Step 1: effective_rank_target is 1.1: fe",
+        "Step 4: effective_rank_target is 1.3: fe",
+    ]

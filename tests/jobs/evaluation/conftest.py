@@ -13,7 +13,8 @@ from PIL import Image
 
 from sigma_pipeline.data_prep.config import ViewConfig
 from sigma_pipeline.data_prep.encode import write_video
-from sigma_pipeline.data_prep.index import DatasetRef, Member, SampleRow, encode_rows
+from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
 from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, put_commit
@@ -97,7 +98,7 @@ def add_commit(storage: Storage) -> AddCommit:
             global_batch_clips=8,
             world_size=1,
             config_fingerprint="0",
-            dataset={},
+            datasets=(),
             model=model.model_dump(mode="json"),
             weights_sha256=hashlib.sha256(data).hexdigest(),
             canary_loss=1.0,
@@ -161,18 +162,22 @@ def _row(split: str, number: int, members: Mapping[str, bytes], start: int) -> S
         key=key,
         shard=0,
         tar="shard-000000.a.tar",
+        media="video",
         sha256=hashlib.sha256(members["mp4"]).hexdigest(),
-        video_offset=listed[0].offset,
-        video_size=listed[0].size,
+        media_offset=listed[0].offset,
+        media_size=listed[0].size,
         suffix="mp4",
         members=tuple(listed),
         frames=8,
+        first_frame=0,
         fps=10,
         width=SIZE,
         height=SIZE,
         rotation=0,
         keyframes=(0,),
         keyframe_pts=(0,),
+        frame_grid=1,
+        labels=(),
         label=2 - number % 3,
         class_name=("red", "green", "blue")[number % 3],
         annotation=None,

@@ -166,13 +166,14 @@ def test_a_task_that_raises_is_retried_and_its_error_reported(
 def test_a_task_past_its_deadline_is_stopped_and_the_next_one_runs(
     run_script: RunScript, workers: RayWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert run_script("").error is None  # starting a process may take longer than the deadline
     monkeypatch.setattr(workers, "_deadline_s", 3.0)
     outcome = run_script("time.sleep(600)")
     monkeypatch.setattr(workers, "_deadline_s", 300.0)
 
     assert outcome.error == "stopped after 0.05 min, which is evaluate.deadline_min"
     assert run_script("").error is None
-    assert _attempts(tmp_path) == 2
+    assert _attempts(tmp_path) == 3
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sigma_pipeline.data_prep.index import DatasetRef, Index, encode_rows
+from sigma_pipeline.data_prep.index import DatasetRef, Index
+from sigma_pipeline.data_prep.rows import encode_rows
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage, write_json
 from sigma_pipeline.jobs.commits import Commit

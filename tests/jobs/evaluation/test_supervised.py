@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sigma_pipeline.data_prep.config import ViewConfig
-from sigma_pipeline.data_prep.index import DatasetRef
+from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage, read_json
 from sigma_pipeline.jobs.commits import Commit
@@ -74,6 +74,18 @@ def test_a_diverging_reference_is_refused(storage: Storage, request_: Supervised
         train_supervised(storage, replace(request_, config=config))
 
     assert find_supervised(storage, replace(request_, config=config)) is None
+
+
+def test_a_sample_that_cannot_be_read_is_named_and_not_replaced(
+    storage: Storage, request_: SupervisedRequest
+) -> None:
+    source = Index.load(storage, request_.ref).source(0)
+    tar = bytearray(storage.read(source.tar))
+    tar[source.media_offset : source.media_offset + source.media_size] = bytes(source.media_size)
+    storage.write(source.tar, bytes(tar))
+
+    with pytest.raises(StageError, match=r"supervised reference: sample .* cannot be read"):
+        train_supervised(storage, request_)
 
 
 def test_the_reference_that_tables_show_is_the_last_one_asked_for(

@@ -1,0 +1,95 @@
+"""Commits as files for others: safetensors, the official release's ``.pth``, Hugging Face."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError
+from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.commits import Commit, list_commits, load_weights
+from sigma_pipeline.model.checkpoint_files import write_safetensors
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.huggingface import write_huggingface
+from sigma_pipeline.model.official import write_official
+
+Write = Callable[[Path, Mapping[str, Tensor], Commit], None]
+
+
+def find_commit(storage: Storage, run_name: str, step: int | None) -> Commit:
+    """The commit of a step; the newest one for None.
+
+    Raises:
+        MissingInputError: there is none; names the steps that there are.
+    """
+    commits = {commit.step: commit for commit in list_commits(storage, run_name)}
+    if not commits:
+        raise MissingInputError(
+            f"run {run_name!r} has no commit; make one with: sigma-pipeline run --stage train, or "
+            "sigma-pipeline checkpoints import"
+        )
+    if step is not None and step not in commits:
+        raise MissingInputError(
+            f"run {run_name!r} has no commit at step {step}; it has: {', '.join(map(str, commits))}"
+        )
+    return commits[max(commits) if step is None else step]
+
+
+def export_commit(storage: Storage, commit: Commit, layout: str, out: Path) -> None:
+    """Writes the weights of a commit to ``out``, which then exists as a whole or not at all.
+
+    Args:
+        storage: where the commit lies.
+        commit: whose weights.
+        layout: one of ``LAYOUTS``.
+        out: a new file, or for ``huggingface`` a new folder.
+
+    Raises:
+        ConfigError: ``out`` is there, or cannot be written.
+        StageError: the commit is damaged.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists and is not overwritten; choose another --out")
+    state = load_weights(storage, commit)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+            unfinished = Path(folder, out.name)
+            LAYOUTS[layout](unfinished, state, commit)
+            _make_readable(unfinished, Path(folder, ".new"))
+            unfinished.rename(out)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _model(commit: Commit) -> ModelConfig:
+    return ModelConfig.model_validate(commit.model)
+
+
+def _write_safetensors(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
+    write_safetensors(path, state, _model(commit))
+
+
+def _write_official(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
+    write_official(path, state, _model(commit), epoch=max(0, commit.epoch - 1))
+
+
+def _write_huggingface(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
+    path.mkdir()
+    write_huggingface(path, state, _model(commit))
+
+
+LAYOUTS: Mapping[str, Write] = {
+    "safetensors": _write_safetensors,
+    "huggingface": _write_huggingface,
+    "official": _write_official,
+}
+
+
+def _make_readable(path: Path, new: Path) -> None:
+    """Gives files the permissions of any new file; safetensors writes for the owner's eyes only."""
+    new.touch()
+    for file in (path, *path.glob("*")):
+        if file.is_file():
+            file.chmod(new.stat().st_mode)
