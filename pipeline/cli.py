@@ -1,4 +1,4 @@
-"""The ``sigma-pipeline`` command; the only module that prints for people and ends the process.
+"""The ``sigma-pipeline`` command: it and ``cli_shards`` alone print for people.
 
 What a command needs is imported when it runs: help and recipes appear at once.
 """
@@ -14,11 +14,13 @@ from typing import Any
 import click
 
 from sigma_pipeline.infra.errors import ConfigError, PipelineError
-from sigma_pipeline.pipeline.config import PipelineConfig, load_config
+from sigma_pipeline.pipeline.cli_checkpoints import checkpoints
+from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
+from sigma_pipeline.pipeline.cli_shards import datasets, shards
+from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.recipe_files import read_recipe, recipe_names
 from sigma_pipeline.pipeline.stage_names import ALL, STAGE_CHOICES, StageName, chosen_stages
 
-_DEFAULT_RECIPE = "demo"
 _COMMAND = "sigma-pipeline"
 
 
@@ -33,28 +35,15 @@ class _Commands(click.Group):
             ctx.exit(error.exit_status)
 
 
-def _with_recipe(command: Any) -> Any:
-    """The two options that say which run is meant."""
-    recipe = click.option(
-        "--config",
-        "recipe",
-        metavar="RECIPE",
-        help=f"A recipe's file, or the name of a packaged one; '{_DEFAULT_RECIPE}' if absent.",
-    )
-    overrides = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one setting, such as train.epochs=5; repeatable.",
-    )
-    return recipe(overrides(command))
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=_COMMAND)
 def cli() -> None:
     """Pre-trains video encoders with SIGMA, from raw videos to benchmark scores."""
+
+
+cli.add_command(datasets)
+cli.add_command(shards)
+cli.add_command(checkpoints)
 
 
 @cli.command()
@@ -65,7 +54,7 @@ def cli() -> None:
     show_default=True,
     help="Which stage to run.",
 )
-@_with_recipe
+@with_recipe
 @click.option("--dry-run", is_flag=True, help="Print the recipe and what would be done.")
 @click.option("--force", is_flag=True, help="Shard again what is finished.")
 @click.option("--follow", is_flag=True, help="Evaluate commits as training makes them.")
@@ -81,7 +70,7 @@ def run(
     """Runs one stage, or all; what is finished is skipped."""
     stages = chosen_stages(stage)
     _check_flags(stages, force=force, follow=follow)
-    config = _load(recipe, overrides)
+    config = load_recipe(recipe, overrides)
     if dry_run:
         _preview(stages, config)
         return
@@ -92,20 +81,20 @@ def run(
 
 
 @cli.command()
-@_with_recipe
+@with_recipe
 def status(recipe: str | None, overrides: tuple[str, ...]) -> None:
     """Shows where a run stands in each stage, and its scores."""
-    _show_run(_load(recipe, overrides))
+    _show_run(load_recipe(recipe, overrides))
 
 
 @cli.command()
-@_with_recipe
+@with_recipe
 @click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one if absent.")
 def dashboard(recipe: str | None, overrides: tuple[str, ...], port: int | None) -> None:
     """Opens MLflow on this machine; Ctrl-C ends it."""
     from sigma_pipeline.pipeline.dashboard import served_dashboard
 
-    config = _load(recipe, overrides)
+    config = load_recipe(recipe, overrides)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with served_dashboard(config, port) as (address, server):
@@ -118,13 +107,13 @@ def dashboard(recipe: str | None, overrides: tuple[str, ...], port: int | None) 
 
 
 @cli.command()
-@_with_recipe
+@with_recipe
 def sync(recipe: str | None, overrides: tuple[str, ...]) -> None:
     """Brings MLflow up to date from the run's journal."""
     from sigma_pipeline.infra.storage import open_storage
     from sigma_pipeline.infra.tracking import Tracker
 
-    config = _load(recipe, overrides)
+    config = load_recipe(recipe, overrides)
     storage, track = open_storage(config.root_uri), config.track
     tracker = Tracker(storage, config.run_name, track.experiment, track.tracking_uri)
     click.echo(f"{tracker.sync()} numbers sent")
@@ -140,12 +129,6 @@ def recipes(name: str | None) -> None:
     width = max(map(len, recipe_names()))
     for known in recipe_names():
         click.echo(f"{known:{width}}  {read_recipe(known).headline}")
-
-
-def _load(recipe: str | None, overrides: tuple[str, ...]) -> PipelineConfig:
-    if recipe is None:
-        click.echo(f"No --config given: the recipe is '{_DEFAULT_RECIPE}'.", err=True)
-    return load_config(recipe or _DEFAULT_RECIPE, overrides)
 
 
 def _check_flags(stages: tuple[StageName, ...], *, force: bool, follow: bool) -> None:

@@ -106,6 +106,11 @@ class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
         return self.shard.datasets if self.shard.datasets is not None else tuple(self.datasets)
 
     @property
+    def trained_splits(self) -> list[tuple[str, str]]:
+        """(dataset, split) of all that training reads, in the order of ``train.weights``."""
+        return [(name, self.train.split) for name in self.train.weights]
+
+    @property
     def evaluated_splits(self) -> list[tuple[str, str]]:
         """(dataset, split) of all that the evaluation reads."""
         return [(name, split) for key, name, split in _readers(self) if key != "train"]
@@ -147,21 +152,25 @@ def _absolute(root_uri: str) -> str:
 def _dataset_problems(config: PipelineConfig) -> Iterator[tuple[str, str]]:
     for name, dataset in config.datasets.items():
         if dataset.rendered is not None and DEMO_SOURCE not in dataset.sources:
-            yield f"datasets.{name}.rendered", f"goes with source {DEMO_SOURCE} only"
+            yield (
+                f"datasets.{name}.rendered",
+                (f"goes with source {DEMO_SOURCE} only; set it to null, or use shard.source"),
+            )
     for name in config.shard.datasets or ():
         if name not in config.datasets:
             yield "shard.datasets", _unknown_dataset(name, config)
     for key, name, split in _readers(config):
         if name not in config.datasets:
             yield f"{key}.dataset", _unknown_dataset(name, config)
-        elif split not in config.datasets[name].splits:
-            known = ", ".join(config.datasets[name].splits)
+        elif split not in config.datasets[name].split_names:
+            known = ", ".join(config.datasets[name].split_names)
             yield key, f"dataset '{name}' has no split '{split}'; it has: {known}"
 
 
 def _readers(config: PipelineConfig) -> Iterator[tuple[str, str, str]]:
     """(dotted key, dataset, split) of every place that reads a dataset."""
-    yield "train", config.train.dataset, config.train.split
+    for name, split in config.trained_splits:
+        yield "train", name, split
     for number, cell in enumerate(config.evaluate.cells):
         for split in dict.fromkeys((cell.train_split, cell.test_split)):
             yield f"evaluate.cells.{number}", cell.dataset, split

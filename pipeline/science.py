@@ -14,11 +14,17 @@ from sigma_pipeline.pipeline.config import PipelineConfig
 
 _WITHOUT_EFFECT = frozenset(
     {
-        "train.loader",
+        "train.loader.workers",
+        "train.loader.prefetch_batches",
+        "train.loader.decoded_cache_gib",
+        "train.loader.read_threads",
+        "train.loader.range_cache_gib",
+        "train.loader.max_bad_fraction",
         "train.commit_every_steps",
         "train.log_every_steps",
         "train.keep_optimizer_commits",
         "train.zero_stage",
+        "model.execution",
     }
 )
 _MICRO_BATCH = "train.micro_batch_clips"
@@ -44,8 +50,13 @@ _HEADLINE = (
 )
 
 
-def training_settings(config: PipelineConfig, version: str) -> dict[str, Any]:
-    """All that training is told, as plain data; ``version`` is that of the split it reads."""
+def training_settings(config: PipelineConfig, version: str | Mapping[str, str]) -> dict[str, Any]:
+    """All that training is told, as plain data.
+
+    Args:
+        config: of the run.
+        version: of the split it reads; by dataset where it reads several.
+    """
     return {
         "seed": config.seed,
         "dataset_version": version,
@@ -70,8 +81,7 @@ def science_fingerprint(settings: Mapping[str, Any]) -> str:
 
 def headline(settings: Mapping[str, Any]) -> dict[str, str]:
     """The few settings by which runs are told apart in a list of them; all are in the recipe."""
-    leaves = _flat(settings)
-    return {key: str(leaves[key]) for key in _HEADLINE}
+    return {key: _shown(settings, key) for key in _HEADLINE}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -98,6 +108,16 @@ def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
     )
     free = _WITHOUT_EFFECT | ({_MICRO_BATCH} if is_cut_free else set())
     return {key: value for key, value in leaves.items() if not _is_within(key, free)}
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    """A leaf, or the few leaves of a mixture, as text."""
+    value: Any = settings
+    for part in key.split("."):
+        value = value[part]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {leaf}" for name, leaf in value.items())
+    return str(value)
 
 
 def _is_within(key: str, sections: frozenset[str]) -> bool:

@@ -2,13 +2,18 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 from sigma_pipeline.data_prep.config import RenderedConfig
 from sigma_pipeline.data_prep.demo import demo_folder
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.manifest import read_manifest
 from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.config import LaunchConfig
+from sigma_pipeline.jobs.launch_shard import shard_on_slurm
 from sigma_pipeline.jobs.shard import DatasetPlan, SplitPlan, plan_dataset, shard_dataset
+from sigma_pipeline.jobs.shard_cost import estimate
+from sigma_pipeline.jobs.shard_summary import check_listed
 from sigma_pipeline.pipeline.config import DEMO_SOURCE, PipelineConfig
 from sigma_pipeline.pipeline.run_recipe import record_recipe, recorded_versions
 from sigma_pipeline.pipeline.services import Services
@@ -42,12 +47,20 @@ def preview_shard_stage(config: PipelineConfig, storage: Storage) -> Iterator[st
         elif (demo := _unrendered(config, name)) is not None:
             yield (
                 f"dataset {name}: {demo.train_clips} + {demo.val_clips} clips would be rendered "
-                f"into {config.scratch_path}, then sharded"
+                f"into {config.scratch_path}, then sharded by {_makers(config.launch)}"
             )
         else:
             plan = plan_dataset(name, config.datasets[name], config.shard, config.scratch_path)
             for split in plan.splits:
                 yield _preview_split(storage, split)
+            unfinished = [
+                split for split, ref in plan.refs.items() if not storage.exists(ref.manifest_key)
+            ]
+            if cost := estimate(plan, unfinished):
+                yield f"dataset {name}: {cost.describe(_num_workers(config.launch))}"
+            if unfinished:
+                yield f"dataset {name}: shards are made by {_makers(config.launch)}"
+                check_listed(plan, config.shard)
 
 
 def is_pinned(config: PipelineConfig, storage: Storage, name: str) -> bool:
@@ -55,7 +68,7 @@ def is_pinned(config: PipelineConfig, storage: Storage, name: str) -> bool:
     pins = config.dataset_versions.get(name, {})
     return all(
         split in pins and storage.exists(DatasetRef(name, split, pins[split]).manifest_key)
-        for split in config.datasets[name].splits
+        for split in config.datasets[name].split_names
     )
 
 
@@ -66,12 +79,18 @@ def _shard(
     storage = services.storage
     plan = plan_dataset(name, config.datasets[name], config.shard, config.scratch_path)
     _explain(config, storage, plan)
+    check_listed(plan, config.shard)
+    launch = config.launch
+    make = (
+        partial(shard_on_slurm, launch=launch, work_dir=config.work_path)
+        if launch.cluster == "slurm"
+        else partial(shard_dataset, workers=launch.shard.workers)
+    )
     with services.journal("shard") as journal:
-        shard_dataset(
+        make(
             plan,
             storage=storage,
             shard=config.shard,
-            workers=config.launch.shard.workers,
             journal=journal,
             attempt=services.attempt,
             force=force,
@@ -104,11 +123,29 @@ def _unrendered(config: PipelineConfig, name: str) -> RenderedConfig | None:
     return None
 
 
+def _makers(launch: LaunchConfig) -> str:
+    workers = _counted(launch.shard.workers, "worker")
+    if launch.cluster == "slurm":
+        return f"a SLURM array of {launch.shard.tasks} tasks with {workers} each"
+    return f"{workers} on this machine"
+
+
+def _num_workers(launch: LaunchConfig) -> int:
+    tasks = launch.shard.tasks if launch.cluster == "slurm" else 1
+    return tasks * launch.shard.workers
+
+
 def _preview_split(storage: Storage, split: SplitPlan) -> str:
     ref = split.ref
     what = (
-        f"{split.num_videos} files, {split.source_bytes / 1e6:.1f} MB, "
-        f"{len(split.units)} shard{'s' if len(split.units) != 1 else ''}"
+        f"{_counted(split.num_videos, 'item')}, {split.source_bytes / 1e6:.1f} MB, "
+        f"{_counted(len(split.units), 'shard')}"
     )
+    if missing := sum(row.reason == "missing_file" for row in split.left_out):
+        what += f"; {missing} that the lists name are not there"
     state = "complete; skipped" if storage.exists(ref.manifest_key) else "to be made"
     return f"dataset {ref.name}/{ref.split}: version {ref.version}, {what}; {state}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,6 +6,7 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.manifest import read_manifest
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import newest_commit
+from sigma_pipeline.jobs.shard_summary import list_reasons
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.run_recipe import recorded_versions
 from sigma_pipeline.pipeline.training import is_training_finished
@@ -17,7 +18,7 @@ def describe_run(config: PipelineConfig, storage: Storage) -> Iterator[str]:
     yield f"run {config.run_name} in {config.root_uri}"
     recorded = recorded_versions(storage, config.run_name)
     for name, dataset in config.datasets.items():
-        for split in dataset.splits:
+        for split in dataset.split_names:
             yield f"shard  {_split_state(storage, name, split, recorded.get(name, {}))}"
     yield f"train  {_training_state(config, storage)}"
 
@@ -31,7 +32,7 @@ def _split_state(storage: Storage, name: str, split: str, versions: dict[str, st
     others = manifest["rejected"] - manifest["rejected_counted"]
     return (
         f"{name}/{split}: {manifest['samples']} samples, {manifest['bytes'] / 1e6:.1f} MB, "
-        f"{manifest['rejected_counted']} rejected, {others} other files, "
+        f"{manifest['rejected_counted']} rejected{list_reasons([manifest])}, {others} other files, "
         f"version {manifest['version']}"
     )
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from sigma_pipeline.infra.errors import ConfigError, Interrupted, PipelineError
 from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_json_if_absent
-from sigma_pipeline.jobs.commits import newest_commit, train_folder
-from sigma_pipeline.jobs.launch import TrainJob, launch_train
+from sigma_pipeline.jobs.commits import free_run_name, newest_commit, train_folder
+from sigma_pipeline.jobs.launch_train import TrainJob, launch_train
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_result import TrainResult
+from sigma_pipeline.model.teacher_source import teacher_source
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.log_tail import LogTail
 from sigma_pipeline.pipeline.run_recipe import record_recipe
@@ -23,7 +24,7 @@ from sigma_pipeline.pipeline.science import (
     training_settings,
 )
 from sigma_pipeline.pipeline.services import Services
-from sigma_pipeline.pipeline.versions import resolve_refs
+from sigma_pipeline.pipeline.versions import resolve_refs, version_of
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,14 @@ def check_trainable(config: PipelineConfig, storage: Storage) -> None:
     """Refuses what cannot be trained, before anything is launched; writes nothing.
 
     Raises:
-        ConfigError: the target is a frozen teacher, or the run has commits of other science.
+        ConfigError: the frozen teacher is not where the recipe says, or the run has commits of
+            other science.
     """
     if config.model.target.kind == "dino":
-        raise ConfigError(
-            "model.target.kind: this version trains without frozen image teachers, so 'dino' can "
-            "be checked and planned but not trained; use a recipe with an 'mlp' target"
-        )
+        try:
+            teacher_source(config.model.target)
+        except ValueError as error:
+            raise ConfigError(f"model.{error}") from error
     recorded = _recorded_settings(storage, config.run_name)
     if recorded is not None:
         # Which data there will be is not known yet; this is compared again before the launch.
@@ -78,7 +80,7 @@ def require_same_science(storage: Storage, run_name: str, settings: Mapping[str,
         raise ConfigError(
             f"run '{run_name}' was begun with other settings: {'; '.join(touching)}. One run is "
             "one recipe: set them back, or begin another run with "
-            f"--set run_name={_free_name(storage, run_name)}"
+            f"--set run_name={free_run_name(storage, run_name)}"
         )
 
 
@@ -141,11 +143,11 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
 
 def _recorded_request(config: PipelineConfig, services: Services) -> TrainRequest:
     """What to train, once it is sure that it may be, and written down in the run."""
-    split = config.train.dataset, config.train.split
-    dataset = resolve_refs(services.storage, config, [split])[split]
-    settings = training_settings(config, dataset.version)
+    refs = resolve_refs(services.storage, config, config.trained_splits)
+    datasets = tuple(refs[split] for split in config.trained_splits)
+    settings = training_settings(config, version_of(datasets))
     record_settings(services.storage, config.run_name, settings)
-    record_recipe(services, config, [dataset])
+    record_recipe(services, config, datasets)
     with services.journal("settings") as journal:
         journal.parameters(headline(settings))
     return TrainRequest(
@@ -156,7 +158,7 @@ def _recorded_request(config: PipelineConfig, services: Services) -> TrainReques
         seed=config.seed,
         model=config.model,
         train=config.train,
-        dataset=dataset,
+        datasets=datasets,
         config_fingerprint=science_fingerprint(settings),
     )
 
@@ -180,11 +182,3 @@ def _stop(job: TrainJob, tail: LogTail) -> None:
         _wait(job, tail)
     except PipelineError as error:  # what made us stop it is what the user should hear of
         log.error("Training did not end in order: %s", error)
-
-
-def _free_name(storage: Storage, run_name: str) -> str:
-    """The run's name with the first number that no run has."""
-    number = 2
-    while storage.list(f"runs/{run_name}-{number}"):
-        number += 1
-    return f"{run_name}-{number}"

@@ -1,14 +1,15 @@
 """What the train stage would do, worked out without training, without a store, without memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from sigma_pipeline.data_prep.manifest import read_manifest
+from sigma_pipeline.data_prep.train_order import epoch_clips
 from sigma_pipeline.infra.errors import MissingInputError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import newest_commit
-from sigma_pipeline.model.config import ModelConfig, TargetConfig
+from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import Sigma, num_parameters
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.science import training_settings
@@ -17,9 +18,8 @@ from sigma_pipeline.pipeline.training import (
     is_training_finished,
     require_same_science,
 )
-from sigma_pipeline.pipeline.versions import resolve_refs
+from sigma_pipeline.pipeline.versions import resolve_refs, version_of
 
-_TEACHER_DIMS = {"dino_s": 384, "dino_b": 768}
 _BYTES_PER_PARAMETER = 4
 _MOMENTS = 2  # of AdamW, per parameter
 
@@ -31,7 +31,7 @@ def preview_train_stage(config: PipelineConfig, storage: Storage) -> Iterator[st
         ConfigError: this version, or this run, cannot be trained with these settings.
     """
     train, optimizer = config.train, config.train.optimizer
-    yield _schedule(config, storage)
+    yield from _schedule(config, storage)
     peak = optimizer.base_lr * train.global_batch_clips / 256
     yield f"peak learning rate {peak:.4g}; a commit every {train.commit_every_steps} steps"
     count = parameter_count(config.model)
@@ -47,47 +47,64 @@ def preview_train_stage(config: PipelineConfig, storage: Storage) -> Iterator[st
 
 def parameter_count(model: ModelConfig) -> int:
     """Trained numbers of a model of any size; frozen teachers have none."""
-    if model.target.teacher is None:
-        with torch.device("meta"):
-            return num_parameters(Sigma(model))
-    # The same shape around a target of the teacher's width, which is then left out.
-    stand_in = TargetConfig(dim=_TEACHER_DIMS[model.target.teacher])
     with torch.device("meta"):
-        sigma = Sigma(model.model_copy(update={"target": stand_in}))
-    return num_parameters(sigma) - num_parameters(sigma.target)
+        return num_parameters(Sigma(model))
 
 
-def num_train_samples(config: PipelineConfig, storage: Storage) -> int | None:
-    """Videos of the training split as sharded; None before."""
-    split = config.train.dataset, config.train.split
+def num_train_samples(config: PipelineConfig, storage: Storage) -> dict[str, int] | None:
+    """Videos that each dataset gives to training, as sharded; None before all are."""
     try:
-        ref = resolve_refs(storage, config, [split])[split]
+        refs = resolve_refs(storage, config, config.trained_splits)
     except MissingInputError:
         return None
-    manifest = read_manifest(storage, ref)
-    return None if manifest is None else int(manifest["samples"])
+    manifests = {name: read_manifest(storage, ref) for (name, _), ref in refs.items()}
+    return {name: int(found["samples"]) for name, found in manifests.items() if found is not None}
 
 
-def total_steps(config: PipelineConfig, num_samples: int) -> int:
-    """Optimizer steps of the whole run; the tail of an epoch that fills no batch is left out."""
-    return config.train.epochs * (num_samples // config.train.global_batch_clips)
+def total_steps(config: PipelineConfig, num_samples: Mapping[str, int]) -> int:
+    """Optimizer steps of the whole run; the tail of an epoch that fills no batch is left out.
+
+    Args:
+        config: of the run.
+        num_samples: of each dataset that is trained on.
+    """
+    clips = sum(_clips_per_epoch(config, num_samples).values())
+    return config.train.epochs * (clips // config.train.global_batch_clips)
 
 
-def _schedule(config: PipelineConfig, storage: Storage) -> str:
+def _clips_per_epoch(config: PipelineConfig, num_samples: Mapping[str, int]) -> dict[str, int]:
+    """Of each dataset."""
+    weights = config.train.weights
+    sizes = [num_samples[name] for name in weights]
+    clips = epoch_clips(sizes, list(weights.values()), config.train.clip.clips_per_decode)
+    return dict(zip(weights, clips, strict=True))
+
+
+def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
     train = config.train
     samples = num_train_samples(config, storage)
     batches = f"{train.epochs} epochs in batches of {train.global_batch_clips} clips"
     if samples is None:
-        return f"{batches}; how many steps that are is known once {train.dataset} is sharded"
-    return f"{batches} of {samples} videos: {total_steps(config, samples)} steps"
+        names = " and ".join(train.weights)
+        yield f"{batches}; how many steps that are is known once {names} is sharded"
+        return
+    yield f"{batches} of {sum(samples.values())} videos: {total_steps(config, samples)} steps"
+    clips = _clips_per_epoch(config, samples)
+    if clips != samples:
+        total = sum(clips.values())
+        shares = (
+            f"{number} ({100 * number / total:.3g} %) from the {samples[name]} videos of {name}"
+            for name, number in clips.items()
+        )
+        yield f"an epoch has {total} clips: {', '.join(shares)}"
 
 
 def _progress(config: PipelineConfig, storage: Storage) -> str:
-    split = config.train.dataset, config.train.split
     try:
-        version = resolve_refs(storage, config, [split])[split].version
+        refs = resolve_refs(storage, config, config.trained_splits)
     except MissingInputError:
         return "begins when the dataset is there"
+    version = version_of([refs[split] for split in config.trained_splits])
     require_same_science(storage, config.run_name, training_settings(config, version))
     if is_training_finished(storage, config.run_name):
         return "trained to its end; skipped"

@@ -1,7 +1,7 @@
 """Which version of each dataset a run uses."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sigma_pipeline.data_prep.config import DatasetConfig, ShardConfig
@@ -35,6 +35,11 @@ def resolve_refs(
         refs[name, split] = DatasetRef(name, split, version)
         _require_finished(storage, config, refs[name, split])
     return refs
+
+
+def version_of(refs: Sequence[DatasetRef]) -> str | dict[str, str]:
+    """The version of the only one; of several, by dataset."""
+    return refs[0].version if len(refs) == 1 else {ref.name: ref.version for ref in refs}
 
 
 def changed_settings(

@@ -81,7 +81,7 @@ def commit(services: Services) -> Callable[[int], None]:
                 global_batch_clips=512,
                 world_size=1,
                 config_fingerprint="",
-                dataset={},
+                datasets=(),
                 model={},
                 weights_sha256="",
                 canary_loss=1.0,

@@ -62,7 +62,7 @@ def test_an_expected_error_is_one_line_and_a_status(
     def fail(*_: object) -> None:
         raise error("what happened")
 
-    monkeypatch.setattr(commands, "_load", fail)
+    monkeypatch.setattr(commands, "load_recipe", fail)
 
     result = call("status")
 
@@ -74,7 +74,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(commands, "_load", fail)
+    monkeypatch.setattr(commands, "load_recipe", fail)
 
     result = call("status")
 
@@ -106,13 +106,13 @@ def test_every_recipe_dry_runs_without_touching_the_store(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["ssv2_vit_b_dino", "ssv2_vit_s_dino", "k400_vit_b_dino"])
-def test_training_with_a_frozen_teacher_is_refused_before_anything_starts(
+def test_training_without_the_teachers_weights_is_refused_before_anything_starts(
     name: str, tmp_path: Path
 ) -> None:
     result = call("run", "--config", name, "--set", f"root_uri={tmp_path / 'store'}")
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: model.target.kind: this version trains without frozen")
+    assert result.stderr.startswith("error: model.target.teacher_weights=")
     assert open_storage(str(tmp_path / "store")).list("") == []
 
 

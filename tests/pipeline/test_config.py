@@ -80,6 +80,15 @@ def test_every_packaged_recipe_loads_and_names_its_run_after_itself(name: str) -
             "train.dataset: no dataset 'clip' in this recipe; it has: clips",
         ),
         ("train.split=dev", "train: dataset 'clips' has no split 'dev'; it has: train, val"),
+        (
+            "train.dataset={clips: 3, clip: 1}",
+            "train.dataset: no dataset 'clip' in this recipe; it has: clips",
+        ),
+        (
+            "train.dataset={clips: 0}",
+            "train.dataset: input should be a valid string, or input should be greater than or "
+            "equal to 0.000001 (got 0)",
+        ),
         ("shard.datasets=[x]", "shard.datasets: no dataset 'x' in this recipe; it has: clips"),
         (
             "evaluate.cells=[{benchmark: knn, dataset: clips, test_split: dev}]",
@@ -107,7 +116,8 @@ def test_every_packaged_recipe_loads_and_names_its_run_after_itself(name: str) -
         ),
         (
             "datasets.clips.rendered.frames=8",
-            "datasets.clips.rendered: goes with source demo:// only",
+            "datasets.clips.rendered: goes with source demo:// only; set it to null, or use "
+            "shard.source",
         ),
         (
             "root_uri=gs://bucket",

@@ -1,5 +1,6 @@
 """What touches the science of a training run, and what does not."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from sigma_pipeline.pipeline.config import load_config
 from sigma_pipeline.pipeline.science import (
     completed,
     differences,
+    headline,
     science_fingerprint,
     training_settings,
 )
@@ -45,6 +47,42 @@ def test_another_setting_of_the_science_is_another_fingerprint(
     assert differences(before, now) == ([line], [])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.dataset={clips: 2}",
+        "train.clip.clips_per_decode=2",
+        "train.clip.starts=any",
+        "train.clip.sampling=segments",
+        "train.clip.augment.operations=2",
+        "train.loader.order_window_shards=8",
+    ],
+)
+def test_whatever_changes_which_clips_are_seen_is_science(
+    settings: Settings, override: str
+) -> None:
+    touching, harmless = differences(settings(), settings(override))
+
+    assert touching
+    assert harmless == []
+    assert science_fingerprint(settings()) != science_fingerprint(settings(override))
+
+
+def test_the_weights_of_a_mixture_and_its_versions_are_told_one_by_one(settings: Settings) -> None:
+    before = settings("train.dataset={a: 1, b: 2}", "datasets.a.source=/a", "datasets.b.source=/b")
+    before["dataset_version"] = {"a": "v1", "b": "v7"}
+    now = copy.deepcopy(before)
+    now["train"]["dataset"]["b"] = 3.0
+    now["dataset_version"]["a"] = "v2"
+
+    assert differences(before, now) == (
+        ["dataset_version.a: v1 -> v2", "train.dataset.b: 2.0 -> 3.0"],
+        [],
+    )
+    assert headline(now)["train.dataset"] == "a 1.0, b 3.0"
+    assert headline(now)["dataset_version"] == "a v2, b v7"
+
+
 def test_another_version_of_the_data_is_other_science(settings: Settings) -> None:
     touching, _ = differences(settings(), settings(version="v2"))
 
@@ -55,6 +93,9 @@ def test_another_version_of_the_data_is_other_science(settings: Settings) -> Non
     ("override", "key"),
     [
         ("train.loader.workers=7", "train.loader.workers"),
+        ("train.loader.read_threads=7", "train.loader.read_threads"),
+        ("train.loader.range_cache_gib=7", "train.loader.range_cache_gib"),
+        ("train.loader.max_bad_fraction=0.7", "train.loader.max_bad_fraction"),
         ("train.commit_every_steps=7", "train.commit_every_steps"),
         ("train.log_every_steps=7", "train.log_every_steps"),
         ("train.keep_optimizer_commits=7", "train.keep_optimizer_commits"),

@@ -9,6 +9,7 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import ConfigError, Interrupted, MissingInputError, StageError
 from sigma_pipeline.infra.storage import write_json
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
+from sigma_pipeline.pipeline.run_recipe import recorded_versions
 from sigma_pipeline.pipeline.services import Services
 from sigma_pipeline.pipeline.training import check_trainable, training
 
@@ -34,9 +35,30 @@ def test_the_job_is_asked_for_the_version_in_the_store(
     train(config, services)
 
     (request,) = job.requests
-    assert request.dataset == sharded
+    assert request.datasets == (sharded,)
     assert request.root_uri == config.root_uri
     assert request.work_dir == str(config.work_path)
+
+
+def test_a_mixture_is_asked_for_in_the_order_of_names_and_recorded(
+    recipe_path: str, services: Services, sharded: DatasetRef, job: "FakeJob"
+) -> None:
+    other = DatasetRef("birds", "train", "v7")
+    manifest = {"version": other.version, "settings": {}, "samples": 9}
+    write_json(services.storage, other.manifest_key, manifest)
+    mixing = changed(recipe_path, "datasets.birds.source=/b", "train.dataset={clips: 3, birds: 1}")
+
+    train(mixing, services)
+    train(mixing, services)
+
+    first, second = job.requests
+    assert first.datasets == (other, sharded)
+    assert first.train.weights == {"birds": 1, "clips": 3}
+    assert first.config_fingerprint == second.config_fingerprint
+    assert recorded_versions(services.storage, "trial") == {
+        "clips": {"train": "v1"},
+        "birds": {"train": "v7"},
+    }
 
 
 def test_what_the_job_logs_is_shown(
@@ -111,8 +133,8 @@ def test_settings_may_still_change_while_nothing_is_committed(
     assert [request.model.prototypes for request in job.requests] == [9, 8]
 
 
-def test_a_frozen_teacher_is_refused_in_one_sentence(services: Services) -> None:
-    with pytest.raises(ConfigError, match="without frozen image teachers"):
+def test_a_teacher_that_is_not_there_is_refused_in_one_sentence(services: Services) -> None:
+    with pytest.raises(ConfigError, match="does not exist, and nothing is downloaded"):
         check_trainable(load_config("ssv2_vit_b_dino"), services.storage)
 
 

@@ -1,0 +1,79 @@
+"""Commands about what training has made, and about weights from elsewhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
+
+if TYPE_CHECKING:
+    from sigma_pipeline.infra.storage import Storage
+    from sigma_pipeline.pipeline.config import PipelineConfig
+
+Overrides = tuple[str, ...]
+LAYOUTS = ("safetensors", "huggingface", "official")
+
+
+@click.group()
+def checkpoints() -> None:
+    """Lists the commits of a run, writes them for others, and takes others' weights in."""
+
+
+@checkpoints.command("ls")
+@with_recipe
+def list_checkpoints(recipe: str | None, overrides: Overrides) -> None:
+    """Lists the commits of the run."""
+    from sigma_pipeline.pipeline.checkpoint_table import describe_commits
+
+    config, storage = _open(recipe, overrides)
+    for line in describe_commits(storage, config.run_name):
+        click.echo(line)
+
+
+@checkpoints.command("import")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@with_recipe
+def import_file(path: Path, recipe: str | None, overrides: Overrides) -> None:
+    """Makes the weights in FILE a run that can be evaluated.
+
+    FILE is an official .pth (pre-trained or fine-tuned), a state dict, a safetensors file, or a
+    Hugging Face VideoMAE folder. Nothing in it is run. The recipe's model must be that of the file.
+    """
+    from sigma_pipeline.jobs.checkpoint_import import import_checkpoint
+
+    config, storage = _open(recipe, overrides)
+    commit = import_checkpoint(storage, config.run_name, path, config.model, config.scratch_path)
+    click.echo(storage.uri(commit.prefix))
+
+
+@checkpoints.command("export")
+@click.option(
+    "--format", "layout", type=click.Choice(LAYOUTS), required=True, help="What to write."
+)
+@click.option("--step", type=click.IntRange(min=0), help="Of the commit; the newest if absent.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File to write; a folder with --format huggingface.",
+)
+@with_recipe
+def export_file(
+    layout: str, step: int | None, out: Path, recipe: str | None, overrides: Overrides
+) -> None:
+    """Writes the weights of a commit for others to read."""
+    from sigma_pipeline.jobs.checkpoint_export import export_commit, find_commit
+
+    config, storage = _open(recipe, overrides)
+    export_commit(storage, find_commit(storage, config.run_name, step), layout, out)
+    click.echo(str(out))
+
+
+def _open(recipe: str | None, overrides: Overrides) -> "tuple[PipelineConfig, Storage]":
+    from sigma_pipeline.infra.logs import configure_logging
+    from sigma_pipeline.infra.storage import open_storage
+
+    configure_logging()
+    config = load_recipe(recipe, overrides)
+    return config, open_storage(config.root_uri)
