@@ -43,10 +43,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     data = os.environ.get("SIGMA_TEST_DATA", REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=data, help="folder of real videos")
     parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench-data.json")
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=[])
+    parser.add_argument("parts", nargs="*", metavar="PART", help="; ".join(PARTS))
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
         parser.error(f"no videos in {options.data}; name their folder with --data")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     return options
 
 
