@@ -75,16 +75,7 @@ def plan_dataset(
         MissingInputError: a source, the annotations or a list is not there, or no video is.
         ConfigError: a source is a file, or a list or an option says what cannot be.
     """
-    if dataset.annotations and not Path(dataset.annotations).expanduser().is_dir():
-        raise MissingInputError(
-            f"annotations {dataset.annotations!r} is not a folder; set datasets.{name}.annotations "
-            "to the folder of the dataset's lists"
-        )
-    roots = [_root(source, dataset, scratch_dir) for source in dataset.sources]
-    try:
-        listing = list_items(dataset, roots)
-    except ConfigError as error:
-        raise ConfigError(f"datasets.{name}: {error}") from error
+    listing = _listing(name, dataset, scratch_dir)
     settings = {
         "format": FORMAT_VERSION,
         "media": dataset.media,
@@ -107,6 +98,19 @@ def plan_dataset(
         max_rejected_fraction=dataset.max_rejected_fraction,
         scratch_dir=scratch_dir,
     )
+
+
+def _listing(name: str, dataset: DatasetConfig, scratch_dir: Path) -> Listing:
+    if dataset.annotations and not Path(dataset.annotations).expanduser().is_dir():
+        raise MissingInputError(
+            f"annotations {dataset.annotations!r} is not a folder; set datasets.{name}.annotations "
+            "to the folder of the dataset's lists"
+        )
+    roots = [_root(source, dataset, scratch_dir) for source in dataset.sources]
+    try:
+        return list_items(dataset, roots)
+    except ConfigError as error:
+        raise ConfigError(f"datasets.{name}: {error}") from error
 
 
 def _root(source: str, dataset: DatasetConfig, scratch_dir: Path) -> Path:
