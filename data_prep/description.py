@@ -24,6 +24,8 @@ def describe(item: Item, facts: Probe, annotation: str | None) -> bytes:
     }
     if item.labels:
         value["labels"] = item.labels
+    if item.group is not None:
+        value["group"] = item.group
     if item.segment:
         value["segment"] = item.segment
     return json.dumps(value, sort_keys=True).encode()

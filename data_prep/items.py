@@ -39,6 +39,9 @@ class Item:
     """Just this part of the video is the sample."""
     annotation: str | None = None
     """What the lists say besides the class, as JSON text in canonical form."""
+    group: str | None = None
+    """What samples of one origin have in common: performer, scene, source video. Equal names are
+    one group, whatever the class."""
     sidecars: tuple[SourceFile, ...] = ()
     """``<stem>.json`` of a folder catalogue, and masks ``<frame>.png``, in the order of names. The
     number is that of the frame in a video; among ``frames``, the mask bears a frame's own stem."""

@@ -71,6 +71,8 @@ class SampleRow:
     """The sidecar file, as JSON text."""
     source: str
     """Path relative to the dataset's source."""
+    group: str | None = None
+    """See ``items.Item``; an index of an earlier format has none."""
 
     @classmethod
     def from_plain(cls, row: dict[str, Any]) -> Self:
@@ -129,6 +131,7 @@ SCHEMA = pa.schema(
         pa.field("class_name", pa.string()),
         pa.field("annotation", pa.string()),
         pa.field("source", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
     ]
 )
 assert SCHEMA.names == [field.name for field in fields(SampleRow)]

@@ -106,6 +106,7 @@ def _row(sample: Sample, shard: int, members: tuple[Member, ...]) -> SampleRow:
         class_name=item.class_name,
         annotation=sample.annotation,
         source=printable(item.name),
+        group=item.group,
     )
 
 

@@ -83,8 +83,10 @@ def extract_features(storage: Storage, request: FeatureRequest, scratch_dir: str
             f"features of {request.source.name} on {request.ref.prefix} are not finite: these "
             "weights are no use; look at the training loss before that step"
         )
+    rows = list(index.rows)
     header = {
-        "keys": json.dumps([row.key for row in index.rows]),
+        "keys": json.dumps([row.key for row in rows]),
+        "groups": json.dumps([row.group for row in rows]),
         "num_classes": str(len(index.classes)),
     }
     # Another process may have been first: its features are the same.
@@ -95,8 +97,12 @@ def load_features(storage: Storage, key: str) -> FeatureSet:
     """The features that ``extract_features`` stored; masks are not among them."""
     data = storage.read(key)
     arrays, header = safetensors.numpy.load(data), _header(data)
+    keys = json.loads(header["keys"])
+    # Features of indexes without groups may be older than groups are.
+    groups = json.loads(header["groups"]) if "groups" in header else [None] * len(keys)
     return FeatureSet(
-        keys=json.loads(header["keys"]),
+        keys=keys,
+        groups=groups,
         labels=arrays["labels"],
         num_classes=int(header["num_classes"]),
         pooled=arrays["pooled"],

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_json_if_absent
-from sigma_pipeline.jobs.benchmarks.benchmark import Needs
-from sigma_pipeline.jobs.benchmarks.table import BENCHMARKS, build_benchmark
+from sigma_pipeline.jobs.benchmarks.benchmark import Benchmark, Needs
+from sigma_pipeline.jobs.benchmarks.table import build_benchmark
 from sigma_pipeline.jobs.cells import Cell, Trial
-from sigma_pipeline.jobs.config import CellConfig
+from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
 from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest, evaluate_folder
 from sigma_pipeline.jobs.features import FeatureRequest
@@ -75,7 +75,7 @@ class Grid:
                 view=trial.view,
                 pooling=trial.pooling,
                 has_tokens=any(
-                    BENCHMARKS[planned.trial.benchmark].needs.tokens and planned.trial.test == ref
+                    _needs(planned.trial).tokens and planned.trial.test == ref
                     for planned in self.possible
                 ),
                 precision=trial.precision,
@@ -175,20 +175,24 @@ def _trials(request: EvaluateRequest) -> list[Trial]:
     trials, problems = [], []
     for number, cell in enumerate(request.evaluate.cells):
         try:
-            trials.append(_trial(request, cell))
+            benchmark = build_benchmark(cell.benchmark, cell.settings)
         except ValidationError as error:
             problems += [
                 f"evaluate.cells.{number}.settings.{'.'.join(map(str, problem['loc']))}: "
                 f"{problem['msg']}"
                 for problem in error.errors()
             ]
+        else:
+            if problem := split_problem(request.evaluate, number, benchmark):
+                problems.append(problem)
+            else:
+                trials.append(_trial(request, cell, benchmark))
     if problems:
         raise ConfigError("; ".join(problems))
     return trials
 
 
-def _trial(request: EvaluateRequest, cell: CellConfig) -> Trial:
-    benchmark = build_benchmark(cell.benchmark, cell.settings)
+def _trial(request: EvaluateRequest, cell: CellConfig, benchmark: Benchmark) -> Trial:
     reads_train = benchmark.needs.train
     return Trial(
         benchmark=benchmark.name,
@@ -202,17 +206,56 @@ def _trial(request: EvaluateRequest, cell: CellConfig) -> Trial:
     )
 
 
+def _needs(trial: Trial) -> Needs:
+    return build_benchmark(trial.benchmark, trial.settings).needs
+
+
 def _obstacle(trial: Trial, indexes: Mapping[DatasetRef, Index]) -> str | None:
     """Why the data cannot carry the benchmark, in words; None if it can."""
-    needs: Needs = BENCHMARKS[trial.benchmark].needs
+    needs = _needs(trial)
     for ref in trial.refs:
         index = indexes[ref]
         if not len(index):
             return f"split {ref.split!r} of dataset {ref.name!r} is empty"
         if needs.labels and not (index.labels >= 0).any():
             return f"split {ref.split!r} of dataset {ref.name!r} has no class labels"
+    if needs.groups and (obstacle := _group_obstacle(indexes[trial.test])):
+        return obstacle
     if needs.masks and not has_masks(indexes[trial.test]):
         return f"split {trial.test.split!r} of dataset {trial.test.name!r} has no object masks"
+    return None
+
+
+def _group_obstacle(index: Index) -> str | None:
+    """Why the labelled samples, of which there are some, cannot be split by group."""
+    is_labelled = index.labels >= 0
+    groups = [row.group for row, counts in zip(index.rows, is_labelled, strict=True) if counts]
+    samples = f"labelled samples of split {index.ref.split!r} of dataset {index.ref.name!r}"
+    if lacking := groups.count(None):
+        return f"{lacking} of {len(groups)} {samples} have no group"
+    if len(set(groups)) < 2:
+        return f"all {len(groups)} {samples} are of group {groups[0]!r}"
+    return None
+
+
+def split_problem(evaluate: EvaluateConfig, number: int, benchmark: Benchmark) -> str | None:
+    """Why the recipe's cell ``number`` must not read the splits it names; None if it may."""
+    if not benchmark.needs.groups:
+        return None
+    cell, supervised = evaluate.cells[number], evaluate.supervised
+    if cell.train_split != cell.test_split:
+        return (
+            f"evaluate.cells.{number}: leave_one_group_out takes one split, but train_split is "
+            f"{cell.train_split!r} and test_split {cell.test_split!r}; set both to the split whose "
+            "groups are to be left out"
+        )
+    read = cell.dataset, cell.test_split
+    if supervised is not None and (supervised.dataset, supervised.split) == read:
+        return (
+            f"evaluate.supervised: trains on {'/'.join(read)}, so that it would know the labels of "
+            f"each group that evaluate.cells.{number} leaves out; take another dataset or split, "
+            "or remove evaluate.supervised"
+        )
     return None
 
 

@@ -61,7 +61,8 @@ def _result(
     storage: Storage, cell: Cell, features: Sequence[FeatureRequest], scratch_dir: str
 ) -> Result:
     benchmark = build_benchmark(cell.trial.benchmark, cell.trial.settings)
-    *train, test = (load_features(storage, request.key) for request in features)
+    loaded = {key: load_features(storage, key) for key in {request.key for request in features}}
+    *train, test = (loaded[request.key] for request in features)
     if benchmark.needs.masks:
         test = _with_masks(storage, test, features[-1], scratch_dir)
     return benchmark.scores(train[0] if train else None, test, cell.seed)

@@ -16,7 +16,7 @@ from sigma_pipeline.data_prep.units import assign_units
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.identity import fingerprint
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raised when the same source and settings give other tars or index rows."""
 _DEMO_SOURCE = "demo://"
 
@@ -128,7 +128,7 @@ def _plan_split(name: str, split: str, listing: Listing, settings: dict[str, Any
         (
             item.name,
             [(file.name, file.size) for file in (*item.files, *item.sidecars)],
-            (item.class_name, item.label, item.labels),
+            (item.class_name, item.label, item.labels, item.group),
             item.segment,
             item.annotation,
         )

@@ -10,6 +10,7 @@ from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.benchmarks.table import BENCHMARKS, build_benchmark
 from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.evaluate import EvaluateRequest, run_evaluate
+from sigma_pipeline.jobs.grid import split_problem
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.problems import describe
 from sigma_pipeline.pipeline.run_recipe import record_recipe
@@ -28,12 +29,14 @@ def check_cells(config: PipelineConfig, _storage: Storage) -> None:
     problems = []
     for number, cell in enumerate(config.evaluate.cells):
         try:
-            build_benchmark(cell.benchmark, cell.settings)
+            built = build_benchmark(cell.benchmark, cell.settings)
         except ValidationError as error:
             benchmark = BENCHMARKS[cell.benchmark]
             assert issubclass(benchmark, BaseModel)
             prefix = f"evaluate.cells.{number}.settings"
             problems += [f"{prefix}.{line}" for line in describe(error, benchmark)]
+        else:
+            problems += filter(None, [split_problem(config.evaluate, number, built)])
     if problems:
         raise ConfigError("; ".join(problems))
 

@@ -32,11 +32,13 @@ from sigma_pipeline.data_prep.ledger import LedgerRow
 from sigma_pipeline.data_prep.source_files import SourceFiles
 from sigma_pipeline.data_prep.source_tree import SourceFile
 from sigma_pipeline.data_prep.suffixes import PICTURE_SUFFIXES, claims_other, suffix_of
+from sigma_pipeline.data_prep.verdicts import Reason
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 
 log = logging.getLogger(__name__)
 
 _SHOWN_FLAWS = 10
+_NOT_LISTED: tuple[Reason, str] = "not_listed", "no list of the splits asks for it"
 
 
 class Entry(NamedTuple):
@@ -59,6 +61,8 @@ class Entry(NamedTuple):
     """With ``media="frames"``: exact paths of the pictures, in their order."""
     sidecars: tuple[str, ...] = ()
     """Exact paths of masks."""
+    group: str | None = None
+    """See ``Item``."""
 
 
 @dataclass
@@ -209,6 +213,7 @@ class _Matching:
             labels=entry.labels,
             segment=entry.segment,
             annotation=entry.annotation,
+            group=None if entry.group is None else printable(entry.group),
             sidecars=tuple(found[num_files:]),
             listed_at=entry.where,
         )
@@ -254,10 +259,10 @@ def _rejection(
 
 
 def _unlisted(file: SourceFile, has_pictures: bool) -> LedgerRow:
-    """The row of a file that no list names; none of these counts."""
-    reason, detail = claims_other(file.name) or ("not_listed", "no list of the splits names it")
+    """The row of a file that no entry asks for; none of these counts."""
+    reason, detail = claims_other(file.name) or _NOT_LISTED
     if has_pictures and suffix_of(file.name) in PICTURE_SUFFIXES:
-        reason, detail = "not_listed", "no list of the splits names it"
+        reason, detail = _NOT_LISTED
     return LedgerRow(printable(file.name), file.size, reason, detail, counted=False)
 
 

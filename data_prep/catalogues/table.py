@@ -33,6 +33,13 @@ class TableOptions(TableForm, frozen=True, extra="forbid"):
     path_column: str | int = ""
     """Name, or number from 0; found by itself when empty."""
     label_column: str | int = ""
+    group_column: str | int = ""
+    """Of what samples of one origin have in common, such as their performer, for benchmarks that
+    leave one group out; none when empty. An empty cell: a sample of no group."""
+    only: str = ""
+    """A glob over the paths as the tables write them, ``*`` reaching across folders
+    (``actions/weizmann64/*``); other rows are no part of the dataset,
+    whatever is wrong with them."""
     label_base: int = 0
     """The lowest label, where labels are numbers."""
     classes: str = ""
@@ -67,6 +74,11 @@ def _read_rows(
             f"{table.name}: which of its {table.width} columns holds paths? Set "
             "options.path_column and options.label_column to their names or numbers (from 0)"
         )
-    for row in table.whole_rows(flaws):
+    group_place = None if options.group_column == "" else table.place(options.group_column, (), 0)
+    rows = [*table.whole_rows(flaws, path_place, options.only)]
+    if options.only and not rows and not flaws.found:
+        raise ConfigError(f"options.only: no path of {table.name} matches {options.only!r}")
+    for row in rows:
         label = None if label_place is None else row.cells[label_place] or None
-        yield Entry(row.cells[path_place], split, row.where), label
+        group = None if group_place is None else row.cells[group_place] or None
+        yield Entry(row.cells[path_place], split, row.where, group=group), label

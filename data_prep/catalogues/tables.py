@@ -2,8 +2,9 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -70,9 +71,14 @@ class Table:
         names = ", ".join(self.columns) or f"{self.width} columns without names"
         raise ConfigError(f"{self.name} has no column {wanted!r}, but {names}")
 
-    def whole_rows(self, flaws: Flaws) -> Iterator[Row]:
-        """Rows that have all columns; the others become flaws."""
+    def whole_rows(self, flaws: Flaws, place: int = 0, only: str = "") -> Iterator[Row]:
+        """Rows that have all columns; the others become flaws.
+
+        With a glob ``only``, rows with another cell at ``place`` are neither.
+        """
         for row in self.rows:
+            if only and place < len(row.cells) and not fnmatchcase(row.cells[place], only):
+                continue
             if len(row.cells) == self.width:
                 yield row
             else:
@@ -80,7 +86,7 @@ class Table:
 
 
 def read_table(
-    lists: ListFiles, name: str, key: str, form: TableForm, known: Iterable[str]
+    lists: ListFiles, name: str, key: str, form: TableForm, known: Sequence[str]
 ) -> Table:
     """The table in the list ``name``; ``known`` are column names that tell a header from a row.
 
@@ -90,7 +96,9 @@ def read_table(
     """
     if suffix_of(name) == ".parquet":
         return _read_parquet(lists, name, key)
-    separator = _separator(lists, name, key) if form.separator == "auto" else form.separator
+    separator = form.separator
+    if separator == "auto":
+        separator = _separator(lists, name, key, known)
     if separator == "space":
         lines = lists.lines(name, key)
         rows = [Row(where, _cut_at_last_space(text)) for where, text in lines]
@@ -117,12 +125,13 @@ def _read_parquet(lists: ListFiles, name: str, key: str) -> Table:
     )
 
 
-def _separator(lists: ListFiles, name: str, key: str) -> Separator:
-    """The first one that cuts all rows into equally many fields; else spaces."""
+def _separator(lists: ListFiles, name: str, key: str, known: Sequence[str]) -> Separator:
+    """The first one that cuts a header, or else all rows into equally many fields; else spaces."""
     for separator, mark in _SEPARATORS.items():
-        widths = (len(row) for _, row in lists.rows(name, key, mark))
-        first = next(widths, 1)
-        if first > 1 and all(width == first for width in widths):
+        rows = (row for _, row in lists.rows(name, key, mark))
+        first = next(rows, [])
+        is_header = not set(known).isdisjoint(cell.strip().lower() for cell in first)
+        if len(first) > 1 and (is_header or all(len(row) == len(first) for row in rows)):
             return separator
     return "space"
 

@@ -1,5 +1,6 @@
 """UCF101: ``Class/v_Class_g08_c01.avi``, with its three pairs of lists (protocols 10)."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,13 +26,14 @@ class Ucf101Options(BaseModel, frozen=True, extra="forbid"):
 
 
 _CLASSES = "classInd.txt"
+_GROUP = re.compile(r"_(g\d+)_c\d+")
 
 
 def list_ucf101(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
     """Lists what ``trainlist0k.txt`` and ``testlist0k.txt`` name.
 
     The label is the line's (from 1) or, in test lists, that of the folder; ``classInd.txt`` numbers
-    the classes.
+    the classes. The group is that of the name (``g08``).
     """
     options = check_options(dataset, Ucf101Options)
     lists, flaws = ListFiles(dataset, roots), Flaws()
@@ -68,6 +70,7 @@ def _entries(line: Line, split: str, classes: Mapping[str, int], flaws: Flaws) -
             return
         number = classes[folder] + 1
     if 1 <= number <= len(classes):
-        yield Entry(path, split, line.where, number - 1)
+        group = _GROUP.search(path)
+        yield Entry(path, split, line.where, number - 1, group=group and group[1])
     else:
         flaws.add(line.where, f"label {number} is not among 1 to {len(classes)} of {_CLASSES}")

@@ -35,6 +35,8 @@ class Needs:
     train: bool = False
     """Reads the training split too."""
     labels: bool = False
+    groups: bool = False
+    """Reads one split, as train and as test, whose samples say what group they belong to."""
     masks: bool = False
     tokens: bool = False
     """Reads per-token features of the test split, not only one vector per clip."""
@@ -45,6 +47,8 @@ class FeatureSet:
     """What a frozen encoder says about one split, sample by sample, in the order of its index."""
 
     keys: Sequence[str]
+    groups: Sequence[str | None]
+    """What samples of one origin (performer, scene, source video) have in common."""
     labels: npt.NDArray[np.int64]
     """[samples]; -1: none."""
     num_classes: int
@@ -60,12 +64,13 @@ class FeatureSet:
         """Samples of the split."""
         return len(self.keys)
 
-    def labelled(self) -> "FeatureSet":
-        """The samples that have a label; tokens and masks are left behind."""
-        kept = np.flatnonzero(self.labels >= 0)
+    def part(self, is_part: npt.NDArray[np.bool_]) -> "FeatureSet":
+        """The samples that ``is_part`` [samples] marks; tokens and masks are left behind."""
+        kept = np.flatnonzero(is_part)
         return replace(
             self,
             keys=[self.keys[i] for i in kept.tolist()],
+            groups=[self.groups[i] for i in kept.tolist()],
             labels=self.labels[kept],
             pooled=self.pooled[kept],
             tokens=None,
@@ -89,7 +94,11 @@ class Benchmark(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever equal features would no longer give equal scores."""
-    needs: ClassVar[Needs]
+
+    @property
+    def needs(self) -> Needs:
+        """What these settings ask for."""
+        ...
 
     def scores(self, train: FeatureSet | None, test: FeatureSet, seed: int) -> Result:
         """Scores ``test``; ``train`` is given when, and only when, ``needs.train``.

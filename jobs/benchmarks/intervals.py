@@ -1,32 +1,31 @@
 """95% intervals of the two kinds of score there are: a share of samples, and a mean over samples.
 
-They say how far the score would move with another draw of test samples of this size. What another
-training run would change is not in them.
+They say how far the score would move with another draw of test samples of this size, each for
+itself: where samples come in groups (several clips of one performer), it would move further. What
+another training run would change is not in them.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import betaincinv
 
-_Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
+_TAIL = 0.025
 _BOOTSTRAP_DRAWS = 1000
 
 
-def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
-    """Wilson's score interval of a share; inside [0, 1] also at 0 and at all hits.
+def exact_interval(hits: int, samples: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share, which holds at any number of independent samples.
 
-    Source: E. B. Wilson, JASA 22 (1927).
+    The ends are the shares of which so many hits or more, or so many or fewer, would come with a
+    probability of 2.5%: quantiles of beta distributions. Source: Biometrika 26 (1934).
     """
     if samples == 0:
         raise ValueError("an interval of a share needs at least one sample")
-    share, z2 = hits / samples, _Z95**2
-    centre = (share + z2 / (2 * samples)) / (1 + z2 / samples)
-    half = (
-        _Z95 / (1 + z2 / samples) * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples**2))
-    )
-    low = 0.0 if hits == 0 else centre - half  # rounding must not leave the range
-    high = 1.0 if hits == samples else centre + half
+    misses = samples - hits
+    # ``scipy.stats.beta.ppf`` without the half second that its module takes to import.
+    low = 0.0 if hits == 0 else float(betaincinv(hits, misses + 1, _TAIL))
+    high = 1.0 if misses == 0 else float(betaincinv(hits + 1, misses, 1 - _TAIL))
     return low, high
 
 

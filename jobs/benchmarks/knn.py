@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
-from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet, Needs, Result
-from sigma_pipeline.jobs.benchmarks.classification import classification_result, labelled_splits
+from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
+from sigma_pipeline.jobs.benchmarks.classification import Classification, Classified
 
 _QUERIES_AT_ONCE = 1024  # bounds the similarity matrix; 1024 x 240k float32 is 1 GB
 
 
-class Knn(BaseModel, frozen=True, extra="forbid"):
+class Knn(Classification, frozen=True, extra="forbid"):
     """Cosine k-NN.
 
     ``k`` is capped at the mean number of bank clips per class: beyond it most votes must come from
@@ -24,27 +24,25 @@ class Knn(BaseModel, frozen=True, extra="forbid"):
     """
 
     name: ClassVar[str] = "knn"
-    version: ClassVar[int] = 1
-    needs: ClassVar[Needs] = Needs(train=True, labels=True)
+    version: ClassVar[int] = 2
 
     k: PositiveInt = 200
     temperature: PositiveFloat = 0.07
 
-    def scores(self, train: FeatureSet | None, test: FeatureSet, seed: int) -> Result:
-        """Top-1 and top-5 of ``test`` against the bank ``train``; nothing in it is random."""
+    def classify(self, train: FeatureSet, test: FeatureSet, seed: int) -> Classified:
+        """Votes of the bank ``train``; nothing in it is random."""
         del seed
-        bank, queries, notes = labelled_splits(train, test)
-        k, remarks = self._capped_k(bank.labels)
-        shared = set(bank.keys) & set(queries.keys)
+        k, notes = self._capped_k(train.labels)
+        shared = set(train.keys) & set(test.keys)
         if shared:
-            remarks.append(f"{len(shared)} queries are in the bank too: each left out of its own")
+            notes.append(f"{len(shared)} queries are in the bank too: each left out of its own")
         votes = np.concatenate(
             [
-                self._votes(bank, queries, slice(start, start + _QUERIES_AT_ONCE), k)
-                for start in range(0, queries.num_samples, _QUERIES_AT_ONCE)
+                self._votes(train, test, slice(start, start + _QUERIES_AT_ONCE), k)
+                for start in range(0, test.num_samples, _QUERIES_AT_ONCE)
             ]
         )
-        return classification_result(votes, queries, [*notes, *remarks])
+        return Classified(votes, notes)
 
     def _capped_k(self, labels: npt.NDArray[np.int64]) -> tuple[int, list[str]]:
         counts = np.unique(labels, return_counts=True)[1]

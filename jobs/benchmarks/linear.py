@@ -3,19 +3,20 @@
 The fast variant of the linear benchmark (protocols, section 3): features of un-augmented clips are
 computed once, so the protocol's trained LayerNorm becomes a standardisation with the training
 split's statistics, and its 30 epochs of SGD the optimum of a convex problem, found by L-BFGS. The
-weight decay is chosen on a part of the *training* split; the test split is looked at once.
+weight decay is chosen on a part of the *training* samples; those of the test are looked at once.
 """
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet, Needs, Result
-from sigma_pipeline.jobs.benchmarks.classification import classification_result, labelled_splits
+from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
+from sigma_pipeline.jobs.benchmarks.classification import Classification, Classified
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -25,52 +26,59 @@ WEIGHT_DECAYS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
-class LinearProbe(BaseModel, frozen=True, extra="forbid"):
+class LinearProbe(Classification, frozen=True, extra="forbid"):
     """Minimises mean cross-entropy + ``weight_decay / 2 * |weight|^2``; the bias goes free.
 
     The seed draws the held-out part; everything else is determined.
     """
 
     name: ClassVar[str] = "linear"
-    version: ClassVar[int] = 1
-    needs: ClassVar[Needs] = Needs(train=True, labels=True)
+    version: ClassVar[int] = 2
 
     weight_decay: PositiveFloat | None = None
     """Fixed; when absent, the weakest of ``WEIGHT_DECAYS`` down to which the held-out
     cross-entropy falls."""
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of each training class that chooses the weight decay; all of it is fitted after."""
+    """Share of each training class that chooses the weight decay; all of it is fitted after. With
+    ``leave_one_group_out``, share of the training groups, at least one: a performer who stood on
+    both sides would choose too weak a decay."""
     iterations: PositiveInt = 1000
     """At most; a few hundred are enough to converge."""
 
-    def scores(self, train: FeatureSet | None, test: FeatureSet, seed: int) -> Result:
-        """Top-1 and top-5 of the probe fitted on ``train``."""
-        train, test, notes = labelled_splits(train, test)
+    def classify(self, train: FeatureSet, test: FeatureSet, seed: int) -> Classified:
+        """Logits of the probe fitted on ``train``.
+
+        Raises:
+            ValueError: all of ``train`` is of one class.
+        """
+        if len(np.unique(train.labels)) < 2:
+            raise ValueError("all training samples are of one class: nothing to tell apart")
         mean, scale = train.pooled.mean(axis=0), train.pooled.std(axis=0)
         scale = np.maximum(scale, np.float32(1e-6))  # a constant feature stays one
         features = (train.pooled - mean) / scale
-        decay = self.weight_decay
+        decay, notes = self.weight_decay, []
         if decay is None:
-            decay, remark = self._chosen_decay(features, train.labels, seed)
+            decay, remark = self._chosen_decay(features, train, seed)
             notes.append(remark)
         probe = self._probe()
         _fit(probe, features, train.labels, decay)
         # Classes without a training sample are not known to the probe, and never predicted.
         logits = np.full((test.num_samples, test.num_classes), -np.inf)
         logits[:, probe.classes_] = _logits(probe, (test.pooled - mean) / scale)
-        return classification_result(logits, test, notes)
+        return Classified(logits, notes)
 
-    def _chosen_decay(self, features: Features, labels: Labels, seed: int) -> tuple[float, str]:
-        held_out = stratified_part(labels, self.held_out_fraction, seed)
+    def _chosen_decay(self, features: Features, train: FeatureSet, seed: int) -> tuple[float, str]:
+        fitted, held_out = self._parts(train, seed)
         if not held_out.any():
             middle = WEIGHT_DECAYS[len(WEIGHT_DECAYS) // 2]
-            return middle, f"classes too small to hold a part out: weight decay {middle:g}"
-        probe = self._probe()
+            return middle, f"training split too small to hold a part out: weight decay {middle:g}"
+        probe, labels = self._probe(), train.labels
         best, best_loss = WEIGHT_DECAYS[0], math.inf
         for decay in WEIGHT_DECAYS:
-            _fit(probe, features[~held_out], labels[~held_out], decay)
+            _fit(probe, features[fitted], labels[fitted], decay)
             loss = _cross_entropy(probe, features[held_out], labels[held_out])
             if loss > best_loss:
                 break  # weaker ones would over-fit more, and take longest to fit
@@ -79,6 +87,15 @@ class LinearProbe(BaseModel, frozen=True, extra="forbid"):
         edge = " (at the edge of the range)" if best in ends else ""
         return best, f"weight decay {best:g}{edge} chosen on {int(held_out.sum())} training clips"
 
+    def _parts(self, train: FeatureSet, seed: int) -> tuple[Mask, Mask]:
+        """The samples fitted while the weight decay is chosen, and those that choose it."""
+        if not self.leave_one_group_out:
+            held_out = stratified_part(train.labels, self.held_out_fraction, seed)
+            return ~held_out, held_out
+        held_out = group_part(train.groups, self.held_out_fraction, seed)
+        known = np.unique(train.labels[~held_out])  # of other classes, the fit says nothing
+        return ~held_out, held_out & np.isin(train.labels, known if len(known) > 1 else [])
+
     def _probe(self) -> "LogisticRegression":
         # Takes seconds to import, which tables of scores need not wait for.
         from sklearn.linear_model import LogisticRegression
@@ -86,7 +103,7 @@ class LinearProbe(BaseModel, frozen=True, extra="forbid"):
         return LogisticRegression(max_iter=self.iterations, warm_start=True)
 
 
-def stratified_part(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+def stratified_part(labels: Labels, fraction: float, seed: int) -> Mask:
     """Marks a share of each class, rounded down: every class keeps at least one sample."""
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=np.bool_)
@@ -94,6 +111,14 @@ def stratified_part(labels: Labels, fraction: float, seed: int) -> npt.NDArray[n
         members = generator.permutation(np.flatnonzero(labels == label))
         chosen[members[: int(fraction * len(members))]] = True
     return chosen
+
+
+def group_part(groups: Sequence[str | None], fraction: float, seed: int) -> Mask:
+    """Marks all samples of a share of the groups: at least one, and never all of them."""
+    names, group_of = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    wanted = min(max(1, int(fraction * len(names))), len(names) - 1)
+    chosen = np.random.default_rng(seed).permutation(len(names))[:wanted]
+    return np.isin(group_of, chosen)
 
 
 def _fit(probe: "LogisticRegression", features: Features, labels: Labels, decay: float) -> None:

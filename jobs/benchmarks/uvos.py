@@ -37,7 +37,6 @@ class UnsupervisedVos(BaseModel, frozen=True, extra="forbid"):
 
     name: ClassVar[str] = "uvos"
     version: ClassVar[int] = 1
-    needs: ClassVar[Needs] = Needs(masks=True, tokens=True)
 
     overclusters: PositiveInt = 10
     fit_on: Literal["tokens", "pixels"] = "tokens"
@@ -46,6 +45,11 @@ class UnsupervisedVos(BaseModel, frozen=True, extra="forbid"):
     up-sampled feature."""
     restarts: PositiveInt = 5
     iterations: PositiveInt = 50
+
+    @property
+    def needs(self) -> Needs:
+        """Object masks, and a feature of each token."""
+        return Needs(masks=True, tokens=True)
 
     def scores(self, train: FeatureSet | None, test: FeatureSet, seed: int) -> Result:
         """``miou`` (Hungarian) and ``miou_over`` (over-clustered), means over clips."""

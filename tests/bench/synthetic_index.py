@@ -79,6 +79,7 @@ def _row_group(rows: np.ndarray) -> pa.Table:
         "source": [
             f"class {label:03d}/clip {row:08d}.mp4" for label, row in zip(labels, rows, strict=True)
         ],
+        "group": pa.nulls(count, pa.string()),
     }
     return pa.table(
         {name: _cast(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names},

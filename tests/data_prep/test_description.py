@@ -26,10 +26,11 @@ def test_it_says_what_the_index_says_of_a_sample() -> None:
     }
 
 
-def test_labels_and_segments_are_there_where_an_item_has_them() -> None:
-    item = Item("a.mp4", "video", (), "train", labels=(3, 5), segment=Segment(1.5, 2))
+def test_labels_segments_and_groups_are_there_where_an_item_has_them() -> None:
+    item = Item("a.mp4", "video", (), "train", labels=(3, 5), segment=Segment(1.5, 2), group="ann")
 
     described = json.loads(describe(item, FACTS, None))
 
     assert (described["labels"], described["segment"]) == ([3, 5], [1.5, 2])
     assert described["annotation"] is None
+    assert described["group"] == "ann"

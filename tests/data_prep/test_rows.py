@@ -44,9 +44,17 @@ ROW = SampleRow(
     class_name="walk",
     annotation='{"a":1}',
     source="walk/1.mp4",
+    group="ann",
 )
 BARE_ROW = replace(
-    ROW, key="bare", members=(), labels=(), label=None, class_name=None, annotation=None
+    ROW,
+    key="bare",
+    members=(),
+    labels=(),
+    label=None,
+    class_name=None,
+    annotation=None,
+    group=None,
 )
 ROWS = [replace(row, key=f"{row.key}-{i}") for i in range(4) for row in (ROW, BARE_ROW)]
 
@@ -67,6 +75,13 @@ def parquet(tmp_path: Path) -> Path:
 def test_rows_come_back_as_they_were_from_a_file_and_from_memory(parquet: Path) -> None:
     assert list(ParquetRows(parquet)) == ROWS
     assert list(ParquetRows(parquet.read_bytes())) == ROWS
+
+
+def test_an_index_from_before_there_were_groups_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "index.parquet"
+    pq.write_table(rows_table(ROWS).drop_columns("group"), path)
+
+    assert list(ParquetRows(path)) == [replace(row, group=None) for row in ROWS]
 
 
 def test_any_row_is_found_in_its_group(parquet: Path) -> None:

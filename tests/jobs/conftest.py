@@ -77,7 +77,9 @@ def storage(tmp_path: Path, noise_split: dict[str, bytes]) -> Storage:
 def make_request(tmp_path: Path, storage: Storage) -> MakeRequest:
     """A tiny training in ``storage``; keywords change its train and model settings."""
 
-    def make(*, model: dict[str, Any] | None = None, **train: Any) -> TrainRequest:
+    def make(
+        *, model: dict[str, Any] | None = None, teacher_sha256: str | None = None, **train: Any
+    ) -> TrainRequest:
         return TrainRequest(
             run_name="tiny",
             root_uri=storage.root_uri,
@@ -88,6 +90,7 @@ def make_request(tmp_path: Path, storage: Storage) -> MakeRequest:
             train=TrainConfig(**{**TINY_TRAIN, **train}),
             datasets=(REF,),
             config_fingerprint="f" * 16,
+            teacher_sha256=teacher_sha256,
         )
 
     return make

@@ -136,7 +136,9 @@ def test_a_number_too_high_for_a_class_is_refused(read: Read) -> None:
 
 def test_rows_of_another_width_are_shown(read: Read) -> None:
     with pytest.raises(ConfigError, match=r"t\.csv:3: 1 fields instead of 2"):
-        read("path,label\nwalk/c.mp4,1\nrun/d.mp4\n", separator="comma")
+        read("path,label\nwalk/c.mp4,1\nrun/d.mp4\n")
+    with pytest.raises(ConfigError, match=r"t\.csv:2: 1 fields instead of 2"):
+        read("walk/c.mp4,1\nrun/d.mp4\nwalk/a b.mp4,1\n", separator="comma")
 
 
 def test_columns_without_names_have_to_be_told(read: Read) -> None:
@@ -162,6 +164,74 @@ def test_an_unknown_option_is_refused_with_the_known_ones(read: Read) -> None:
 def test_a_header_can_be_ruled_out(read: Read) -> None:
     with pytest.raises(MissingInputError, match="'path'"):
         read("path,label\n", header=False)
+
+
+@pytest.mark.parametrize(("column", "header"), [("Who", "path,label,who\n"), (2, "")])
+def test_a_column_may_name_the_group_of_each_sample(
+    read: Read, column: str | int, header: str
+) -> None:
+    rows = "walk/a b.mp4,1,ann\nwalk/c.mp4,1,\nrun/d.mp4,0,ann\n"
+
+    listing = read(header + rows, path_column=0, label_column=1, group_column=column)
+
+    assert {item.name: item.group for item in listing.items} == {
+        "walk/a b.mp4": "ann",
+        "walk/c.mp4": None,
+        "run/d.mp4": "ann",
+    }
+
+
+def test_without_its_column_there_are_no_groups(read: Read) -> None:
+    listing = read("path,label,group\nwalk/c.mp4,1,ann\n")
+
+    assert [item.group for item in listing.items] == [None]
+
+
+def test_a_name_of_a_group_that_is_no_utf8_is_still_one(
+    make_files: MakeFiles, list_dataset: ListDataset
+) -> None:
+    source, lists = make_files("videos", *NAMES), make_files("lists", "none")
+    (lists / "t.csv").write_bytes(b"path,label,group\nwalk/c.mp4,1,Zo\xeb\n")
+
+    listing = list_dataset(
+        "table", source, lists, splits={"train": "t.csv"}, options={"group_column": "group"}
+    )
+
+    assert [item.group for item in listing.items] == ["Zo\\xeb"]
+
+
+def test_only_rows_whose_path_matches_are_taken(read: Read, count_rows: CountRows) -> None:
+    listing = read("walk/a b.mp4 walk\nwalk/c.mp4 walk\nrun/gone.mp4 run\n", only="walk/*")
+
+    assert found(listing) == {"walk/a b.mp4": (0, "walk"), "walk/c.mp4": (0, "walk")}
+    assert listing.classes == ("walk",)
+    assert count_rows(listing) == {"train": {"not_listed": 1}}
+
+
+@pytest.mark.parametrize("separator", ["auto", "comma"])
+def test_nothing_is_asked_of_rows_whose_path_does_not_match(read: Read, separator: str) -> None:
+    content = "path,label\nwalk/c.mp4,walk\nrun/d.mp4\nrun/d.mp4,a,b\n"
+
+    listing = read(content, only="walk/*", separator=separator)
+
+    assert found(listing) == {"walk/c.mp4": (0, "walk")}
+
+
+@pytest.mark.parametrize(
+    ("row", "flaw"), [("walk,walk/c.mp4", "2 fields"), ("walk,walk/c.mp4,a,b", "4 fields")]
+)
+def test_rows_that_match_or_have_no_path_are_still_checked(read: Read, row: str, flaw: str) -> None:
+    content = f"label,path,group\nrun,run/d.mp4\n{row}\n"
+
+    with pytest.raises(ConfigError, match=rf"^t\.csv:3: {flaw} instead of 3; correct"):
+        read(content, only="walk/*")
+    with pytest.raises(ConfigError, match=r"^t\.csv:2: 1 fields instead of 2; correct"):
+        read("label,path\nwalk\nrun,run/d.mp4\n", only="walk/*")
+
+
+def test_a_glob_that_matches_no_row_is_shown(read: Read) -> None:
+    with pytest.raises(ConfigError, match=r"options\.only: no path of t\.csv matches 'WALK/\*'"):
+        read("walk/c.mp4 1\n", only="WALK/*")
 
 
 def test_the_real_tables_of_arid_find_all_videos_that_are_here(

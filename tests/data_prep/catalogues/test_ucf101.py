@@ -58,6 +58,7 @@ def test_labels_count_from_0_and_test_lists_take_them_from_the_folder(
     tested = found["Basketball/v_Basketball_g01_c01.avi"]
     assert (trained.label, trained.class_name) == (83, "SoccerJuggling")
     assert (tested.label, tested.class_name) == (7, "Basketball")
+    assert (trained.group, tested.group) == ("g23", "g01")
     assert trained.listed_at == "trainlist01.txt:7979"
 
 

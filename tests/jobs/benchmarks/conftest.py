@@ -20,9 +20,11 @@ def make_features() -> MakeFeatures:
         *,
         prefix: str = "clip",
         num_classes: int | None = None,
+        groups: Sequence[str | None] | None = None,
     ) -> FeatureSet:
         return FeatureSet(
             keys=[f"{prefix}{i}" for i in range(len(labels))],
+            groups=groups or [None] * len(labels),
             labels=np.asarray(labels, dtype=np.int64),
             num_classes=max(labels) + 1 if num_classes is None else num_classes,
             pooled=np.asarray(pooled, dtype=np.float32),

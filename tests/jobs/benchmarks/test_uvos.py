@@ -18,6 +18,7 @@ def _features(masks: npt.NDArray[np.uint8], tokens: npt.NDArray[np.float16]) -> 
     count = len(masks)
     return FeatureSet(
         keys=[f"clip{i}" for i in range(count)],
+        groups=[None] * count,
         labels=np.full(count, -1),
         num_classes=0,
         pooled=np.zeros((count, 1), dtype=np.float32),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from sigma_pipeline.data_prep.config import ViewConfig
 from sigma_pipeline.data_prep.encode import write_video
@@ -17,12 +18,14 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
+from sigma_pipeline.jobs.checkpoint_import import import_checkpoint
 from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, put_commit
 from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import build_sigma
 from sigma_pipeline.model.weights import save_weights
+from tests.jobs.evaluation.release_files import write_release
 
 RUN = "r1"
 SIZE = 32
@@ -43,6 +46,7 @@ MODEL = ModelConfig.model_validate(
 
 AddCommit = Callable[..., Commit]
 MakeRequest = Callable[..., EvaluateRequest]
+Import = Callable[..., Commit]
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +133,29 @@ def make_request(storage: Storage, tmp_path: Path) -> MakeRequest:
         )
 
     return make
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """Weights that are in no commit."""
+    return dict(build_sigma(MODEL, seed=5).state_dict())
+
+
+@pytest.fixture
+def official(tmp_path: Path, state: dict[str, Tensor]) -> Path:
+    """A file as the official release writes them."""
+    return write_release(tmp_path / "official.pth", state)
+
+
+@pytest.fixture
+def import_file(storage: Storage, tmp_path: Path) -> Import:
+    """Imports a file for the model of these tests, with ``changes`` of its settings."""
+
+    def run(path: Path, run_name: str = RUN, **changes: Any) -> Commit:
+        changed = ModelConfig.model_validate(MODEL.model_dump() | changes)
+        return import_checkpoint(storage, run_name, path, changed, tmp_path / "scratch")
+
+    return run
 
 
 def _members(folder: Path, split: str, number: int) -> dict[str, bytes]:

@@ -59,7 +59,7 @@ def test_defaults_of_a_benchmark_are_part_of_its_trial(
     grid = plan_grid(storage, make_request(KNN | {"settings": {"k": 5}}, UVOS))
 
     knn, uvos = (planned.trial for planned in grid.trials)
-    assert knn.settings == {"k": 5, "temperature": 0.07}
+    assert knn.settings == {"leave_one_group_out": False, "k": 5, "temperature": 0.07}
     assert knn.refs == (DatasetRef("squares", "train", "v1"), DatasetRef("squares", "val", "v1"))
     assert uvos.refs == (DatasetRef("squares", "val", "v1"),)
     assert read_grid(storage, "r1") == grid.trials

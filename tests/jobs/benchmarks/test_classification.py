@@ -1,0 +1,215 @@
+"""One group left out at a time: what is learned of a performer helps no other."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
+from sigma_pipeline.jobs.benchmarks.classification import Classification, one_group_each
+from sigma_pipeline.jobs.benchmarks.intervals import exact_interval
+from sigma_pipeline.jobs.benchmarks.knn import Knn
+from sigma_pipeline.jobs.benchmarks.linear import LinearProbe, group_part
+
+Make = Callable[..., FeatureSet]
+ACTIONS, PERFORMERS = 4, 5
+LEAVE_OUT: tuple[Classification, ...] = (
+    Knn(k=3, leave_one_group_out=True),
+    LinearProbe(leave_one_group_out=True),
+)
+
+
+@pytest.fixture
+def clips(make_features: Make) -> Make:
+    """Two clips of each of five performers doing four actions, with given features of each."""
+
+    def make(features: Callable[[int, int], list[float]]) -> FeatureSet:
+        cast = [(p, a) for p in range(PERFORMERS) for a in range(ACTIONS) for _ in range(2)]
+        return make_features(
+            [features(performer, action) for performer, action in cast],
+            [action for _, action in cast],
+            groups=[f"person{performer}" for performer, _ in cast],
+        )
+
+    return make
+
+
+@pytest.fixture
+def performers(clips: Make) -> FeatureSet:
+    """Features that tell who it is and, just among clips of the same one, what is done."""
+
+    def features(performer: int, action: int) -> list[float]:
+        pair = performer * ACTIONS + action
+        return [*np.eye(PERFORMERS)[performer] * 3, *np.eye(PERFORMERS * ACTIONS)[pair]]
+
+    return clips(features)
+
+
+@pytest.fixture
+def actions(clips: Make) -> FeatureSet:
+    """Features that tell what is done and, more loudly, who it is."""
+    return clips(lambda p, a: [*np.eye(PERFORMERS)[p] * 3, *np.eye(ACTIONS)[a] * 2])
+
+
+@pytest.mark.parametrize("benchmark", LEAVE_OUT, ids=lambda benchmark: benchmark.name)
+def test_features_of_the_performer_score_at_chance_once_that_one_is_left_out(
+    performers: FeatureSet, benchmark: Classification
+) -> None:
+    all_together = benchmark.model_copy(update={"leave_one_group_out": False})
+
+    seen = all_together.scores(performers, performers, seed=0).scores[0]
+    unseen = benchmark.scores(performers, performers, seed=0).scores[0]
+
+    assert seen.value == 1.0
+    assert unseen.value <= 1 / ACTIONS
+    assert unseen.samples == seen.samples == 40
+
+
+@pytest.mark.parametrize("benchmark", LEAVE_OUT, ids=lambda benchmark: benchmark.name)
+def test_features_of_the_action_carry_over_to_a_performer_never_seen(
+    actions: FeatureSet, benchmark: Classification
+) -> None:
+    result = benchmark.scores(actions, actions, seed=0)
+
+    assert result.scores[0].value == 1.0
+    assert (result.scores[0].low, result.scores[0].high) == exact_interval(40, 40)
+    assert result.outcomes["key"] == actions.keys
+    assert result.outcomes["group"] == actions.groups
+    assert result.notes[:2] == (
+        "each of 5 groups left out in turn: 40 samples",
+        "the interval takes 40 samples of 5 groups as independent",
+    )
+
+
+@pytest.mark.parametrize("benchmark", LEAVE_OUT, ids=lambda benchmark: benchmark.name)
+def test_the_labels_of_a_group_change_nothing_of_its_own_predictions(
+    clips: Make, benchmark: Classification
+) -> None:
+    generator = np.random.default_rng(0)
+    split = clips(lambda performer, action: generator.normal(size=6).tolist())
+    is_first = np.array([group == "person0" for group in split.groups])
+    relabelled = replace(split, labels=np.where(is_first, 3 - split.labels, split.labels))
+
+    before = benchmark.scores(split, split, seed=0).outcomes["prediction"]
+    after = benchmark.scores(relabelled, relabelled, seed=0).outcomes["prediction"]
+
+    assert before[:8] == after[:8]
+    assert before[8:] != after[8:]
+
+
+def test_each_fold_is_scored_by_all_other_groups(actions: FeatureSet) -> None:
+    folds = list(one_group_each(actions))
+
+    result = LEAVE_OUT[0].scores(actions, actions, seed=0)
+
+    expected = [
+        prediction
+        for fold in folds
+        for prediction in Knn(k=3)
+        .scores(actions.part(~fold), actions.part(fold), seed=0)
+        .outcomes["prediction"]
+    ]
+    assert np.sum(folds, axis=0).tolist() == [1] * 40
+    assert result.outcomes["prediction"] == expected
+
+
+def test_what_holds_for_some_folds_is_said_with_their_number(make_features: Make) -> None:
+    split = make_features(
+        [[1, 0], [0, 1]] * 4, [0, 1] * 4, groups=["a", "a", "b", "b", "c", "c", "c", "c"]
+    )
+
+    result = Knn(k=3, leave_one_group_out=True).scores(split, split, seed=0)
+
+    why = "the bank's mean number of clips per class"
+    assert result.notes == (
+        "each of 3 groups left out in turn: 8 samples",
+        "the interval takes 8 samples of 3 groups as independent",
+        f"k=3 was capped at 2, {why} (1 of 3 folds)",
+    )
+
+
+def test_a_class_of_one_group_alone_is_counted_and_wrong(make_features: Make) -> None:
+    split = make_features(
+        [[1, 0], [0, 1], [1, 0], [0, 1], [1, 1]],
+        [0, 1, 0, 1, 2],
+        groups=["a", "a", "b", "b", "b"],
+    )
+
+    result = Knn(k=1, leave_one_group_out=True).scores(split, split, seed=0)
+
+    assert result.outcomes["top1"] == [True, True, True, True, False]
+    assert "1 samples are of a class of no other group: counted, and always wrong" in result.notes
+
+
+def test_samples_without_a_label_are_left_out_with_a_word(actions: FeatureSet) -> None:
+    labels = actions.labels.copy()
+    labels[:8] = -1  # all of person0
+    split = replace(actions, labels=labels)
+
+    result = LEAVE_OUT[0].scores(split, split, seed=0)
+
+    assert result.notes[:3] == (
+        "8 of 40 samples have no label: left out",
+        "each of 4 groups left out in turn: 32 samples",
+        "the interval takes 32 samples of 4 groups as independent",
+    )
+
+
+def test_samples_without_a_group_are_refused_with_their_number(actions: FeatureSet) -> None:
+    split = replace(actions, groups=[None, None, *actions.groups[2:]])
+
+    with pytest.raises(ValueError, match="2 of 40 samples have no group"):
+        LEAVE_OUT[0].scores(split, split, seed=0)
+
+
+def test_one_group_alone_is_refused(actions: FeatureSet) -> None:
+    split = replace(actions, groups=["ann"] * 40)
+
+    with pytest.raises(ValueError, match="all samples are of group ann"):
+        LEAVE_OUT[0].scores(split, split, seed=0)
+
+
+def test_two_splits_are_refused(actions: FeatureSet) -> None:
+    other = replace(actions, keys=[f"other{key}" for key in actions.keys])
+
+    with pytest.raises(ValueError, match="one split, as train and as test"):
+        LEAVE_OUT[0].scores(other, actions, seed=0)
+
+
+def test_a_fold_of_one_class_leaves_the_probe_nothing_to_tell_apart(make_features: Make) -> None:
+    split = make_features([[1, 0], [0, 1]] * 2, [0, 1] * 2, groups=["a", "b"] * 2)
+
+    with pytest.raises(ValueError, match="all training samples are of one class"):
+        LEAVE_OUT[1].scores(split, split, seed=0)
+
+
+def test_whole_groups_choose_the_weight_decay() -> None:
+    groups = [f"g{number % 10}" for number in range(35)]
+
+    part = group_part(groups, 0.25, seed=0)
+
+    chosen = {group for group, is_chosen in zip(groups, part, strict=True) if is_chosen}
+    rest = {group for group, is_chosen in zip(groups, part, strict=True) if not is_chosen}
+    assert (len(chosen), len(rest), chosen & rest) == (2, 8, set())
+    assert (part == group_part(groups, 0.25, seed=0)).all()
+    assert any((part != group_part(groups, 0.25, seed=s)).any() for s in range(1, 5))
+
+
+@pytest.mark.parametrize(("num_groups", "held_out"), [(1, 0), (2, 1), (4, 1), (5, 1)])
+def test_few_groups_hold_out_one_while_there_is_another(num_groups: int, held_out: int) -> None:
+    assert group_part([f"g{n}" for n in range(num_groups)], 0.2, seed=0).sum() == held_out
+
+
+def test_a_misleading_performer_is_found_out_by_the_group_that_is_held_out(clips: Make) -> None:
+    # Each performer's clips lie apart by action, but where another's lie for another action.
+    split = clips(
+        lambda p, a: [*np.eye(PERFORMERS * ACTIONS)[p * ACTIONS + a], *np.eye(4)[(a + p) % 4]]
+    )
+    rest = split.part(~next(one_group_each(split)))
+
+    by_clips = LinearProbe().classify(rest, rest, seed=0).notes[0]
+    by_groups = LinearProbe(leave_one_group_out=True).classify(rest, rest, seed=0).notes[0]
+
+    assert by_groups.startswith("weight decay 10 (at the edge of the range) chosen on 8 training")
+    assert by_clips.startswith("weight decay 0.0001 ")
