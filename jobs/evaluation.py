@@ -34,6 +34,14 @@ _POLL_S = 1.0
 _PROGRESS_INTERVAL_S = 30.0
 
 
+def nothing_to_evaluate(run_name: str) -> MissingInputError:
+    """The error of a run without commits, to which none will come."""
+    return MissingInputError(
+        f"run {run_name!r} has no commit to evaluate; make one with: "
+        "sigma-pipeline run --stage train"
+    )
+
+
 class Evaluation:
     """Does what is missing of a grid, and goes on while training makes commits."""
 
@@ -89,10 +97,7 @@ class Evaluation:
         self._seen = seen
         self._commits = list_commits(self._storage, self._request.run_name)
         if is_final and not self._commits:
-            raise MissingInputError(
-                f"run {self._request.run_name!r} has no commit to evaluate; make one with: "
-                "sigma-pipeline run --stage train"
-            )
+            raise nothing_to_evaluate(self._request.run_name)
         for planned in self._grid.possible:
             for commit in chosen_commits(self._commits, planned.every, is_final=is_final):
                 self._plan_trial(committed_encoder(commit), planned)

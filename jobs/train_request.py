@@ -60,6 +60,8 @@ class TrainRequest:
     """What ``train.weights`` names, in that order."""
     config_fingerprint: str
     """Of every setting that touches the science; another one is refused at resuming."""
+    teacher_sha256: str | None = None
+    """Of the frozen teacher as the launching machine read it; None where there is no teacher."""
     cpus_per_process: int = 1
     launcher: ProcessIdentity | None = None
     """The process that waits for this job on the same machine. When it has died nobody would hear

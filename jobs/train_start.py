@@ -1,5 +1,6 @@
 """Everything that training needs before its first step, as the newest commit left it."""
 
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -19,7 +20,9 @@ from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_step import batch_masks
+from sigma_pipeline.model.config import TargetConfig
 from sigma_pipeline.model.sigma import build_sigma
+from sigma_pipeline.model.teacher_source import teacher_sha256, teacher_source
 from sigma_pipeline.model.weights import restore_weights
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
@@ -47,8 +50,10 @@ def prepare_start(request: TrainRequest, context: RankContext, storage: Storage)
     Raises:
         ConfigError: the run has other settings, or batch, ranks and micro-batches do not fit.
         MissingInputError: the dataset is not there.
-        StageError: the newest commit is damaged, or cannot be resumed.
+        StageError: the newest commit is damaged, or cannot be resumed; or some node cannot
+            read the frozen teacher, or has another one.
     """
+    require_teacher(request.model.target, request.teacher_sha256, context)
     indexes = [Index.load(storage, ref, Path(request.scratch_dir)) for ref in request.datasets]
     datasets = tuple(asdict(index.ref) | {"root_hash": index.root_hash} for index in indexes)
     loader = _build_loader(request, context, storage, indexes)
@@ -70,6 +75,47 @@ def prepare_start(request: TrainRequest, context: RankContext, storage: Storage)
         context.from_first(lambda: _store_canary(request, storage, first[0]))
     canary = load_canary(storage, request.run_name)
     return TrainStart(batches, loader.batches_per_epoch, engine, commit, canary, datasets)
+
+
+def require_teacher(target: TargetConfig, sha256: str | None, context: RankContext) -> None:
+    """Looks for the frozen teacher on every node; the launcher has seen its own disk only.
+
+    All ranks learn what each has found: none goes on alone, to wait for those that have ended.
+
+    Args:
+        target: names the teacher.
+        sha256: its ``teacher_sha256`` where the job was launched; of what each node has, its first
+            rank takes it.
+        context: of this rank.
+
+    Raises:
+        StageError: some node cannot read it or has another one, on every rank; names hosts, path,
+            both hashes, and what to do.
+    """
+    if target.kind != "dino":
+        return
+    problem = _teacher_problem(target, sha256, is_first_on_node=context.local_rank == 0)
+    hosts: dict[str, set[str]] = {}
+    for host, found in context.all_gather((socket.gethostname(), problem)):
+        if found:
+            hosts.setdefault(found, set()).add(host)
+    if hosts:
+        problems = (f"on {', '.join(sorted(hosts[found]))}: model.{found}" for found in hosts)
+        raise StageError(
+            f"the frozen teacher cannot be used {'; '.join(problems)}; put the same one where all "
+            "nodes see it under this path and run the same command again"
+        )
+
+
+def _teacher_problem(target: TargetConfig, sha256: str | None, *, is_first_on_node: bool) -> str:
+    try:
+        _, path = teacher_source(target)
+        here = teacher_sha256(target) if is_first_on_node else sha256
+    except ValueError as error:
+        return str(error)
+    if here == sha256:
+        return ""
+    return f"target.teacher_weights={path} has sha256 {here}, and {sha256} where it was launched"
 
 
 def check_resumable(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,16 @@ from sigma_pipeline.model.stochastic_depth import branch_scales
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
     from deepspeed import DeepSpeedEngine
 
-_Inputs = tuple[Tensor, Tensor, Tensor | None]
-"""Clips, masks, and what stochastic depth does to each clip."""
+
+class _Inputs(NamedTuple):
+    """What the model is given of a micro-batch."""
+
+    clip: Tensor
+    mask: Tensor
+    branch_scales: Tensor | None
+    """What stochastic depth does to each clip."""
+    target_features: Tensor | None
+    """Of a frozen teacher, where they are known before the forward pass."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,19 @@ class TrainStep:
         A loss that is not finite on any rank keeps the update from being applied on every rank.
         """
         set_learning_rate(self._engine.optimizer.param_groups, learning_rate)
-        inputs = [self._inputs(batch) for batch in batches]
+        is_scored_first = self._is_scored_first(len(batches))
+        inputs = [self._inputs(batch, keep_target=is_scored_first) for batch in batches]
         skipped_before = self._engine.skipped_steps
         numbers: list[dict[str, Tensor]] = []
-        assign_functions = self._assign_functions(inputs)
-        for (clip, mask, scales), assign in zip(inputs, assign_functions, strict=True):
-            output = self._engine(clip, mask, assign, scales)
+        assign_functions = (
+            self._known_assignments(inputs)
+            if is_scored_first
+            else [self._assign_over_ranks] * len(inputs)
+        )
+        for each, assign in zip(inputs, assign_functions, strict=True):
+            output = self._engine(
+                each.clip, each.mask, assign, each.branch_scales, each.target_features
+            )
             self._engine.backward(_nan_unless_finite(output.loss))
             self._engine.step()  # updates after the last micro-batch
             numbers.append({"loss": output.loss.detach(), **output.numbers})
@@ -70,22 +85,32 @@ class TrainStep:
         means = {name: torch.stack([each[name] for each in numbers]).mean() for name in numbers[0]}
         return StepOutcome(means, float(self._engine.get_global_grad_norm()), is_applied)
 
-    def _inputs(self, batch: Batch) -> _Inputs:
-        """Clips on the device, masks beside them, and the draws of stochastic depth."""
+    def _is_scored_first(self, num_batches: int) -> bool:
+        """Whether the micro-batches are assigned all together, before any is trained on."""
+        is_whole = self._model.sinkhorn.scope == "global_batch"
+        return self._model.objective == "sigma" and is_whole and num_batches > 1
+
+    def _inputs(self, batch: Batch, *, keep_target: bool) -> _Inputs:
+        """Clips on the device, masks beside them, and the draws of stochastic depth.
+
+        With ``keep_target`` a frozen teacher runs here, and no more in this step. What it gives is
+        kept until the step ends: micro-batches x clips x hidden tokens x width x 4 bytes.
+        """
         device = self._context.device
+        clip = batch.clip.to(device, non_blocking=True)
         mask = batch_masks(batch, self._model, self._seed)
         scales = branch_scales(self._model, _seeds(batch, self._seed, "drop_path"))
         if scales is not None:
             scales = scales.to(device, non_blocking=True)
-        return batch.clip.to(device, non_blocking=True), mask, scales
+        features = None
+        if keep_target:
+            with self._autocast():
+                features = self._engine.module.frozen_features(clip, mask)
+        return _Inputs(clip, mask, scales, features)
 
-    def _assign_functions(self, inputs: Sequence[_Inputs]) -> list[AssignFunction | None]:
-        """Assignments over the micro-batches of all ranks, either one by one or all together."""
-        if self._model.objective != "sigma":
-            return [None] * len(inputs)
-        if len(inputs) == 1 or self._model.sinkhorn.scope == "micro_batch":
-            return [self._assign_over_ranks] * len(inputs)
-        scored = [self._scores(*each) for each in inputs]
+    def _known_assignments(self, inputs: Sequence[_Inputs]) -> list[AssignFunction]:
+        """Of each micro-batch its part of the assignments over all of them, of all ranks."""
+        scored = [self._scores(each) for each in inputs]
         sizes = [target.shape[0] for target, _ in scored]
         whole = self._assign_over_ranks(
             joined_scores([target for target, _ in scored]),
@@ -99,16 +124,17 @@ class TrainStep:
     def _assign_over_ranks(self, target: CosineScores, prediction: CosineScores) -> Assignments:
         return assign_both(target, prediction, self._model, self._context.sum_on_device)
 
-    def _scores(
-        self, clip: Tensor, mask: Tensor, scales: Tensor | None
-    ) -> tuple[CosineScores, CosineScores]:
+    def _scores(self, inputs: _Inputs) -> tuple[CosineScores, CosineScores]:
         """Scores as the forward pass of the engine will compute them."""
         module = self._engine.module
-        is_autocast = self._engine.torch_autocast_enabled()
-        autocast = torch.autocast(clip.device.type, dtype=torch.bfloat16, enabled=is_autocast)
-        with autocast, own_parameters_fetched(module):
-            scores: tuple[CosineScores, CosineScores] = module.scores(clip, mask, scales)
+        with self._autocast(), own_parameters_fetched(module):
+            scores: tuple[CosineScores, CosineScores] = module.scores(*inputs)
         return scores
+
+    def _autocast(self) -> torch.autocast:
+        """As in the forward pass of the engine."""
+        is_enabled = self._engine.torch_autocast_enabled()
+        return torch.autocast(self._context.device.type, torch.bfloat16, is_enabled)
 
 
 def batch_masks(batch: Batch, model: ModelConfig, seed: int) -> Tensor:

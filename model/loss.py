@@ -13,14 +13,26 @@ from sigma_pipeline.model.sinkhorn import Assignment
 
 
 def assignment_loss(
-    scores: CosineScores, assignment: Assignment, temperature: float
+    scores: CosineScores,
+    assignment: Assignment,
+    temperature: float,
+    gradient_dtype: torch.dtype | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy between scores of one branch and the assignment of the other.
 
     Gradients for features and prototypes are computed along with the loss, part by part: neither
     the scores nor their gradient ever exist as a whole. They cannot be differentiated again.
+
+    Args:
+        scores: of all tokens.
+        assignment: of the same tokens.
+        temperature: what scores are divided by.
+        gradient_dtype: of the factors of the product that gives the features' gradient, for
+            networks that would round it anyway; that of the scores when absent. The loss, and the
+            gradient of the prototypes, are exact.
     """
-    inputs = (scores.features, scores.prototypes, assignment, temperature)
+    gradient_dtype = gradient_dtype or scores.dtype
+    inputs = (scores.features, scores.prototypes, assignment, temperature, gradient_dtype)
     loss: Tensor = _AssignmentLoss.apply(*inputs)  # type: ignore[no-untyped-call]
     return loss
 
@@ -43,11 +55,13 @@ class _AssignmentLoss(torch.autograd.Function):
         prototypes: Tensor,
         assignment: Assignment,
         temperature: float,
+        gradient_dtype: torch.dtype,
     ) -> Tensor:
         wants_features, wants_prototypes = ctx.needs_input_grad[:2]
         to_features = torch.empty_like(features) if wants_features else None
         to_prototypes = torch.zeros_like(prototypes) if wants_prototypes else None
         centres = prototypes / temperature
+        rounded = centres.to(gradient_dtype)
         loss = features.new_zeros(())
         with torch.autocast(features.device.type, enabled=False):
             for rows in row_parts(CosineScores(features, prototypes)):
@@ -55,7 +69,7 @@ class _AssignmentLoss(torch.autograd.Function):
                 part, to_logits = _cross_entropy_(log_shares, assignment[rows])
                 loss += part
                 if to_features is not None:
-                    to_features[rows] = product(to_logits, centres.T)
+                    to_features[rows] = product(to_logits.to(gradient_dtype), rounded.T)
                 if to_prototypes is not None:
                     to_prototypes += product(to_logits.T, features[rows].T)
         tokens = features.shape[0]
@@ -69,7 +83,7 @@ class _AssignmentLoss(torch.autograd.Function):
             None if gradient is None else gradient * (to_loss[0] * scale)
             for gradient, scale in zip(ctx.gradients, ctx.scales, strict=True)
         )
-        return (*scaled, None, None)
+        return (*scaled, None, None, None)
 
 
 def _cross_entropy_(log_shares: Tensor, assignment: Assignment) -> tuple[Tensor, Tensor]:

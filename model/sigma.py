@@ -73,6 +73,7 @@ class Sigma(nn.Module):
         mask: Bool[Tensor, "batch patches"],
         assign: AssignFunction | None = None,
         branch_scales: Float[Tensor, "batch blocks halves"] | None = None,
+        target_features: Float[Tensor, "batch hidden out_dim"] | None = None,
     ) -> SigmaOutput:
         """Loss of one micro-batch.
 
@@ -83,13 +84,14 @@ class Sigma(nn.Module):
                 micro-batch, and returns both assignments; by default each branch is balanced over
                 this micro-batch alone. Not used by the ``l2`` objective.
             branch_scales: of stochastic depth, which asks for them in training.
+            target_features: of a frozen teacher, where ``frozen_features`` has given them before.
 
         Raises:
             ValueError: clips or masks are not those of ``config``, or there are no branch scales.
         """
         if self.training and self.config.drop_path > 0 and branch_scales is None:
             raise ValueError(f"drop_path={self.config.drop_path} needs branch_scales in training")
-        target, prediction = self._features(clip, mask, branch_scales)
+        target, prediction = self._features(clip, mask, branch_scales, target_features)
         numbers = feature_health(target, prediction)
         if self.config.objective == "l2":
             loss = F.mse_loss(prediction.to(target.dtype), target)
@@ -100,7 +102,28 @@ class Sigma(nn.Module):
         prediction_scores = cosine_scores(prediction, self.prototypes.detach())
         assign = assign or self._assign_alone
         targets = assign(target_scores.detach(), prediction_scores.detach())
-        return self._symmetric_loss((target_scores, prediction_scores), targets, numbers)
+        scores = target_scores, prediction_scores
+        return self._symmetric_loss(scores, targets, numbers, (target.dtype, prediction.dtype))
+
+    @torch.no_grad()
+    def frozen_features(
+        self,
+        clip: UInt8[Tensor, "batch channels frames height width"],
+        mask: Bool[Tensor, "batch patches"],
+    ) -> Float[Tensor, "batch hidden out_dim"] | None:
+        """What a frozen teacher makes of the hidden tokens; None from every other target branch.
+
+        Saves its second run on clips that are scored first and trained on afterwards.
+
+        Raises:
+            ValueError: clips or masks are not those of ``config``, or the teacher is not there.
+        """
+        if not isinstance(self.head, TeacherTarget):
+            return None
+        self._check(clip, mask)
+        _, hidden = split_tokens(self.config, mask)
+        features: Tensor = self.head(self._tubelets(clip), hidden.to(clip.device))
+        return features
 
     @torch.no_grad()
     def scores(
@@ -108,31 +131,38 @@ class Sigma(nn.Module):
         clip: UInt8[Tensor, "batch channels frames height width"],
         mask: Bool[Tensor, "batch patches"],
         branch_scales: Float[Tensor, "batch blocks halves"] | None = None,
+        target_features: Float[Tensor, "batch hidden out_dim"] | None = None,
     ) -> tuple[CosineScores, CosineScores]:
         """Scores of the target and of the prediction branch, as ``assign`` gets them.
 
-        Lets a batch that is trained in micro-batches be assigned as a whole before.
+        Lets a batch that is trained in micro-batches be assigned as a whole before. Takes what
+        ``forward`` takes.
 
         Raises:
             ValueError: the objective has no prototypes.
         """
         if self.config.objective != "sigma":
             raise ValueError(f"objective={self.config.objective} has no prototypes to score")
-        target, prediction = self._features(clip, mask, branch_scales)
+        target, prediction = self._features(clip, mask, branch_scales, target_features)
         # Detached: what a parameter holds now, also when ZeRO 3 has taken it away again.
         prototypes = self.prototypes.detach()
         return cosine_scores(target, prototypes), cosine_scores(prediction, prototypes)
 
     def _features(
-        self, clip: Tensor, mask: Tensor, scales: Tensor | None
+        self, clip: Tensor, mask: Tensor, scales: Tensor | None, target: Tensor | None
     ) -> tuple[Float[Tensor, "tokens out_dim"], Float[Tensor, "tokens out_dim"]]:
         """Features of the hidden tokens of all clips: target branch, prediction branch."""
         self._check(clip, mask)
         visible, hidden = (index.to(clip.device) for index in split_tokens(self.config, mask))
-        tubelets = cut_tubelets(clip, self.config.tubelet_frames, self.config.patch_size_px)
+        tubelets = self._tubelets(clip)
         seen = self.encoder_to_decoder(self.encoder(tubelets, visible, scales))
         prediction = self.decoder(seen, self.mask_token, visible, hidden)
-        return self.head(tubelets, hidden).flatten(0, 1), prediction.flatten(0, 1)
+        if target is None:
+            target = self.head(tubelets, hidden)
+        return target.flatten(0, 1), prediction.flatten(0, 1)
+
+    def _tubelets(self, clip: Tensor) -> UInt8[Tensor, "batch tokens channels voxels"]:
+        return cut_tubelets(clip, self.config.tubelet_frames, self.config.patch_size_px)
 
     def _check(self, clip: Tensor, mask: Tensor) -> None:
         """Shapes that do not fit could go on unnoticed until some tensor is too small."""
@@ -157,10 +187,15 @@ class Sigma(nn.Module):
         scores: tuple[CosineScores, CosineScores],
         targets: Assignments,
         numbers: dict[str, Tensor],
+        dtypes: tuple[torch.dtype, torch.dtype],
     ) -> SigmaOutput:
-        """Cross-entropy of each branch's scores with the other branch's assignments."""
-        loss_target = assignment_loss(scores[0], targets.prediction, self.config.temperature)
-        loss_prediction = assignment_loss(scores[1], targets.target, self.config.temperature)
+        """Cross-entropy of each branch's scores with the other branch's assignments.
+
+        ``dtypes`` are those in which the branches gave their features.
+        """
+        temperature = self.config.temperature
+        loss_target = assignment_loss(scores[0], targets.prediction, temperature, dtypes[0])
+        loss_prediction = assignment_loss(scores[1], targets.target, temperature, dtypes[1])
         health = assignment_health(
             targets.target, targets.prediction, num_prototypes=self.config.prototypes
         )

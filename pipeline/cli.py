@@ -55,7 +55,7 @@ cli.add_command(checkpoints)
     help="Which stage to run.",
 )
 @with_recipe
-@click.option("--dry-run", is_flag=True, help="Print the recipe and what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print recipe and plan only; exit as the run would.")
 @click.option("--force", is_flag=True, help="Shard again what is finished.")
 @click.option("--follow", is_flag=True, help="Evaluate commits as training makes them.")
 def run(
@@ -72,7 +72,7 @@ def run(
     _check_flags(stages, force=force, follow=follow)
     config = load_recipe(recipe, overrides)
     if dry_run:
-        _preview(stages, config)
+        _preview(stages, config, follow=follow)
         return
     _run(stages, config, force=force, follow=follow)
     _show_run(config)
@@ -146,14 +146,18 @@ def _check_flags(stages: tuple[StageName, ...], *, force: bool, follow: bool) ->
         )
 
 
-def _preview(stages: tuple[StageName, ...], config: PipelineConfig) -> None:
-    """The resolved recipe, with what would be done as comments: still a recipe."""
+def _preview(stages: tuple[StageName, ...], config: PipelineConfig, *, follow: bool) -> None:
+    """The resolved recipe, with what would be done as comments: still a recipe.
+
+    Raises:
+        PipelineError: what the run would end with, after all is shown.
+    """
     from sigma_pipeline.infra.logs import configure_logging
-    from sigma_pipeline.pipeline.stages import preview
+    from sigma_pipeline.pipeline.preview import preview
 
     configure_logging(level=logging.WARNING)
     click.echo(config.to_yaml())
-    for line in preview(stages, config):
+    for line in preview(stages, config, follow=follow):
         click.echo(f"# {line}")
 
 

@@ -11,7 +11,10 @@ from sigma_pipeline.infra.identity import fingerprint
 from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.pipeline.config import PipelineConfig
+from sigma_pipeline.pipeline.teacher import identify_teacher
 
+TEACHER_KEY = "teacher_sha256"
+"""Of a frozen teacher's content; runs begun by earlier releases lack it."""
 _WITHOUT_EFFECT = frozenset(
     {
         "train.loader.workers",
@@ -28,6 +31,7 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 _MICRO_BATCH = "train.micro_batch_clips"
+_TEACHER_PATH = "model.target.teacher_weights"
 _HEADLINE = (
     "seed",
     "dataset_version",
@@ -51,13 +55,17 @@ _HEADLINE = (
 
 
 def training_settings(config: PipelineConfig, version: str | Mapping[str, str]) -> dict[str, Any]:
-    """All that training is told, as plain data.
+    """All that training is told, as plain data; of a frozen teacher also what its files hold.
 
     Args:
         config: of the run.
         version: of the split it reads; by dataset where it reads several.
+
+    Raises:
+        ConfigError: the frozen teacher is not where the recipe says.
     """
-    return {
+    teacher = identify_teacher(config.model.target)
+    return ({} if teacher is None else {TEACHER_KEY: teacher}) | {
         "seed": config.seed,
         "dataset_version": version,
         "model": config.model.model_dump(mode="json"),
@@ -72,6 +80,11 @@ def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
         "model": ModelConfig.model_validate(recorded["model"]).model_dump(mode="json"),
         "train": TrainConfig.model_validate(recorded["train"]).model_dump(mode="json"),
     }
+
+
+def is_teacher_unknown(recorded: Mapping[str, Any]) -> bool:
+    """Whether a run has a frozen teacher, and nobody wrote down which: it cannot be resumed."""
+    return recorded["model"]["target"]["kind"] == "dino" and TEACHER_KEY not in recorded
 
 
 def science_fingerprint(settings: Mapping[str, Any]) -> str:
@@ -100,13 +113,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list
 def _science(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves that touch the science, by dotted key.
 
-    How a global batch is cut touches it only where assignments are balanced per micro-batch.
+    How a global batch is cut touches it only where assignments are balanced per micro-batch, and
+    where a frozen teacher lies not at all, once its content is known.
     """
     leaves = _flat(settings)
     is_cut_free = leaves["model.objective"] != "sigma" or (
         leaves["model.sinkhorn.scope"] == "global_batch"
     )
     free = _WITHOUT_EFFECT | ({_MICRO_BATCH} if is_cut_free else set())
+    free |= {_TEACHER_PATH} if TEACHER_KEY in leaves else set()
     return {key: value for key, value in leaves.items() if not _is_within(key, free)}
 
 

@@ -63,6 +63,18 @@ def preview_shard_stage(config: PipelineConfig, storage: Storage) -> Iterator[st
                 check_listed(plan, config.shard)
 
 
+def planned_refs(config: PipelineConfig, name: str) -> list[DatasetRef]:
+    """What sharding a dataset would make; nothing where it must be rendered before that is known.
+
+    Raises:
+        PipelineError: the dataset cannot be planned.
+    """
+    if _unrendered(config, name) is not None:
+        return []
+    plan = plan_dataset(name, config.datasets[name], config.shard, config.scratch_path)
+    return list(plan.refs.values())
+
+
 def is_pinned(config: PipelineConfig, storage: Storage, name: str) -> bool:
     """Whether the recipe itself names complete versions of all splits of a dataset."""
     pins = config.dataset_versions.get(name, {})

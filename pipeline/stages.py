@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sigma_pipeline.infra.errors import Interrupted, PipelineError
-from sigma_pipeline.infra.storage import Storage, open_storage
+from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.evaluating import (
     check_cells,
@@ -48,6 +48,8 @@ class Stage:
     name: StageName
     needs: tuple[StageName, ...]
     """Stages that must have left something in the store."""
+    reads: Callable[[PipelineConfig], list[tuple[str, str]]]
+    """(dataset, split) of all that it reads."""
     check: Callable[[PipelineConfig, Storage], None]
     """Refuses a recipe that this stage cannot run, before any stage starts."""
     preview: Callable[[PipelineConfig, Storage], Iterator[str]]
@@ -81,6 +83,7 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             StageName.SHARD,
             needs=(),
+            reads=lambda _config: [],
             check=_nothing_to_check,
             preview=preview_shard_stage,
             run=_shard,
@@ -88,6 +91,7 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             StageName.TRAIN,
             needs=(StageName.SHARD,),
+            reads=lambda config: config.trained_splits,
             check=check_trainable,
             preview=preview_train_stage,
             run=_train,
@@ -95,6 +99,7 @@ STAGES: Mapping[StageName, Stage] = {
         Stage(
             StageName.EVALUATE,
             needs=(StageName.SHARD, StageName.TRAIN),
+            reads=lambda config: config.evaluated_splits,
             check=check_cells,
             preview=preview_evaluate_stage,
             run=_evaluate,
@@ -146,14 +151,3 @@ def _train_and_evaluate(config: PipelineConfig, services: Services) -> None:
             failure = error
     if failure is not None:
         raise failure
-
-
-def preview(names: Sequence[StageName], config: PipelineConfig) -> Iterator[str]:
-    """Lines that say what each stage would do, or why it cannot; nothing is written."""
-    storage = open_storage(config.root_uri)
-    for name in names:
-        try:
-            for line in STAGES[name].preview(config, storage):
-                yield f"{name}: {line}"
-        except PipelineError as error:
-            yield f"{name}: cannot run: {error}"

@@ -12,18 +12,20 @@ from sigma_pipeline.jobs.commits import free_run_name, newest_commit, train_fold
 from sigma_pipeline.jobs.launch_train import TrainJob, launch_train
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_result import TrainResult
-from sigma_pipeline.model.teacher_source import teacher_source
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.log_tail import LogTail
 from sigma_pipeline.pipeline.run_recipe import record_recipe
 from sigma_pipeline.pipeline.science import (
+    TEACHER_KEY,
     completed,
     differences,
     headline,
+    is_teacher_unknown,
     science_fingerprint,
     training_settings,
 )
 from sigma_pipeline.pipeline.services import Services
+from sigma_pipeline.pipeline.teacher import check_teacher
 from sigma_pipeline.pipeline.versions import resolve_refs, version_of
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,7 @@ def check_trainable(config: PipelineConfig, storage: Storage) -> None:
         ConfigError: the frozen teacher is not where the recipe says, or the run has commits of
             other science.
     """
-    if config.model.target.kind == "dino":
-        try:
-            teacher_source(config.model.target)
-        except ValueError as error:
-            raise ConfigError(f"model.{error}") from error
+    check_teacher(config.model.target)
     recorded = _recorded_settings(storage, config.run_name)
     if recorded is not None:
         # Which data there will be is not known yet; this is compared again before the launch.
@@ -77,10 +75,15 @@ def require_same_science(storage: Storage, run_name: str, settings: Mapping[str,
         return
     touching, _ = differences(recorded, settings)
     if touching and newest_commit(storage, run_name) is not None:
+        way_out = (
+            "an earlier release began it and did not record which teacher it had, so it cannot go "
+            "on: begin another run"
+            if is_teacher_unknown(recorded)
+            else "set them back, or begin another run"
+        )
         raise ConfigError(
             f"run '{run_name}' was begun with other settings: {'; '.join(touching)}. One run is "
-            "one recipe: set them back, or begin another run with "
-            f"--set run_name={free_run_name(storage, run_name)}"
+            f"one recipe: {way_out} with --set run_name={free_run_name(storage, run_name)}"
         )
 
 
@@ -114,7 +117,8 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
         None where there is nothing left to train.
 
     Raises:
-        ConfigError: the run was begun with other science, or this machine cannot carry it.
+        ConfigError: the run was begun with other science, this machine cannot carry it, or the
+            frozen teacher has gone.
         MissingInputError: the dataset has not been sharded.
         Interrupted: somebody else stopped the job.
         PipelineError: what ended the job.
@@ -160,6 +164,7 @@ def _recorded_request(config: PipelineConfig, services: Services) -> TrainReques
         train=config.train,
         datasets=datasets,
         config_fingerprint=science_fingerprint(settings),
+        teacher_sha256=settings.get(TEACHER_KEY),
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.manifest import read_manifest
 from sigma_pipeline.data_prep.train_order import epoch_clips
-from sigma_pipeline.infra.errors import MissingInputError
+from sigma_pipeline.infra.errors import MissingInputError, StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import newest_commit
 from sigma_pipeline.model.config import ModelConfig
@@ -52,10 +53,9 @@ def parameter_count(model: ModelConfig) -> int:
 
 
 def num_train_samples(config: PipelineConfig, storage: Storage) -> dict[str, int] | None:
-    """Videos that each dataset gives to training, as sharded; None before all are."""
-    try:
-        refs = resolve_refs(storage, config, config.trained_splits)
-    except MissingInputError:
+    """Videos that each dataset gives to training; None before all are sharded and chosen."""
+    refs = _known_refs(config, storage)
+    if refs is None:
         return None
     manifests = {name: read_manifest(storage, ref) for (name, _), ref in refs.items()}
     return {name: int(found["samples"]) for name, found in manifests.items() if found is not None}
@@ -80,6 +80,16 @@ def _clips_per_epoch(config: PipelineConfig, num_samples: Mapping[str, int]) -> 
     return dict(zip(weights, clips, strict=True))
 
 
+def _known_refs(
+    config: PipelineConfig, storage: Storage
+) -> dict[tuple[str, str], DatasetRef] | None:
+    """What is trained on; None where the store has no version of it, or several to choose from."""
+    try:
+        return resolve_refs(storage, config, config.trained_splits)
+    except (MissingInputError, StageError):
+        return None
+
+
 def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
     train = config.train
     samples = num_train_samples(config, storage)
@@ -100,9 +110,8 @@ def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
 
 
 def _progress(config: PipelineConfig, storage: Storage) -> str:
-    try:
-        refs = resolve_refs(storage, config, config.trained_splits)
-    except MissingInputError:
+    refs = _known_refs(config, storage)
+    if refs is None:
         return "begins when the dataset is there"
     version = version_of([refs[split] for split in config.trained_splits])
     require_same_science(storage, config.run_name, training_settings(config, version))

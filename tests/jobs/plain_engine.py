@@ -41,7 +41,7 @@ class PlainEngine:
         """Of the last step."""
         return self._norm
 
-    def __call__(self, clip: Tensor, mask: Tensor, assign: Any, scales: Any) -> Any:
+    def __call__(self, clip: Tensor, mask: Tensor, assign: Any, *others: Any) -> Any:
         """Forward pass of a micro-batch."""
 
         def noted(target: CosineScores, prediction: CosineScores) -> Assignments:
@@ -50,7 +50,7 @@ class PlainEngine:
             return assigned
 
         with torch.autocast("cpu", torch.bfloat16, enabled=self._is_autocast):
-            return self.module(clip, mask, noted, scales)
+            return self.module(clip, mask, noted, *others)
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of a micro-batch, averaged over ranks, to that of the masters."""

@@ -14,6 +14,7 @@ from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.model import teachers
 from sigma_pipeline.model.config import TargetConfig
 from sigma_pipeline.model.sigma import Sigma
+from sigma_pipeline.model.teacher_source import teacher_sha256
 from sigma_pipeline.model.weights import restore_weights
 from tests.model.teacher_files import use_small_shapes, write_folder
 
@@ -65,9 +66,10 @@ def test_a_frozen_teacher_is_read_once_and_is_in_no_commit(
 
     monkeypatch.setattr(teachers, "load_teacher", count)
     target = {"kind": "dino", "teacher": "dino_s", "teacher_weights": str(tmp_path / "dino")}
-    model = {"target": target}
+    known_as = teacher_sha256(TargetConfig.model_validate(target))
+    settings = {"zero_stage": stage, "precision": precision, "epochs": 1}
 
-    run_train(make_request(model=model, zero_stage=stage, precision=precision, epochs=1))
+    run_train(make_request(model={"target": target}, teacher_sha256=known_as, **settings))
 
     assert len(read) == 1
     for commit in list_commits(storage, "tiny"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import list_commits, newest_commit
@@ -188,6 +189,20 @@ def test_what_is_wrong_is_said_by_the_launcher_in_one_sentence(
 
     with pytest.raises(Exception, match=r"dataset 'noise', split 'train', is not there yet"):
         launch(wrong, 2).wait()
+
+
+def test_a_teacher_that_cannot_be_read_ends_every_rank(
+    make_request: MakeRequest, launch: Launch
+) -> None:
+    target = {"kind": "dino", "teacher": "dino_s", "teacher_weights": "/nowhere/dino.pth"}
+
+    job = launch(make_request(model={"target": target}), 2)
+
+    with pytest.raises(StageError, match=r"/nowhere/dino\.pth does not exist"):
+        job.wait()
+    failures = job._job.failures()
+    assert len(failures) == 2
+    assert all("StageError: the frozen teacher" in failure for failure in failures)
 
 
 LAUNCHER = """

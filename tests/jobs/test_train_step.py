@@ -1,6 +1,7 @@
 """One step: the same science however a global batch is cut, and nothing that is not finite."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_step import TrainStep, batch_masks
 from sigma_pipeline.model.config import ModelConfig
-from sigma_pipeline.model.sigma import build_sigma
+from sigma_pipeline.model.sigma import Sigma, build_sigma
+from tests.model.teacher_files import SMALL, original_state, target, use_small_shapes
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of DeepSpeed's, from torch 2.13
 
@@ -70,6 +72,66 @@ def test_balancing_each_micro_batch_alone_is_another_science(
         losses.append(float(take_step(make_batches(2), RATE).numbers["loss"]))
 
     assert abs(losses[0] - losses[1]) > 1e-4
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Settings of a model with a small frozen teacher."""
+    use_small_shapes(monkeypatch)
+    path = tmp_path / "dino.pth"
+    torch.save(original_state(SMALL["dino_s"], side=2), path)
+    return {"target": target(path).model_dump()}
+
+
+@pytest.mark.parametrize("micro_batch_clips", [8, 2])
+def test_a_frozen_teacher_sees_each_clip_once_per_step(
+    one_rank: RankContext,
+    make_request: MakeRequest,
+    make_batches: MakeBatches,
+    taught: dict[str, Any],
+    micro_batch_clips: int,
+) -> None:
+    request = make_request(model=taught, micro_batch_clips=micro_batch_clips)
+    engine, take_step = start(request, one_rank)
+    seen: list[int] = []
+    network = engine.module.target.teacher.network
+    network.register_forward_pre_hook(lambda _, frames: seen.append(len(frames[0])))
+
+    take_step(make_batches(micro_batch_clips), RATE)
+
+    assert seen == [micro_batch_clips * 2] * (8 // micro_batch_clips)  # frames of two slices
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "assignment"),
+    [(1, "fp32", "hard"), (3, "bf16_autocast", "soft"), (2, "bf16", "hard")],
+)
+def test_keeping_what_the_teacher_saw_changes_no_number(
+    one_rank: RankContext,
+    make_request: MakeRequest,
+    make_batches: MakeBatches,
+    taught: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: int,
+    precision: str,
+    assignment: str,
+) -> None:
+    request = make_request(
+        model=taught | {"assignment": assignment},
+        **{"micro_batch_clips": 2, "zero_stage": stage, "precision": precision},
+    )
+    outcomes = []
+    for is_kept in (True, False):
+        if not is_kept:
+            monkeypatch.setattr(Sigma, "frozen_features", lambda *_: None)
+        engine, take_step = start(request, one_rank)
+        steps = [take_step(make_batches(2), RATE) for _ in range(3)]
+        numbers = [(each.numbers, each.gradient_norm) for each in steps]
+        outcomes.append((numbers, weights(engine.module)))
+
+    (kept, kept_weights), (seen_again, other_weights) = outcomes
+    assert kept == seen_again
+    assert all(torch.equal(other_weights[name], tensor) for name, tensor in kept_weights.items())
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(1, "fp32"), (3, "bf16_autocast"), (2, "bf16")])

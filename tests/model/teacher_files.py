@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sigma_pipeline.model.config import ModelConfig, TargetConfig
+from sigma_pipeline.model.masking import split_tokens, tube_masks
+from sigma_pipeline.model.patches import cut_tubelets
 from sigma_pipeline.model.teacher_shapes import TEACHERS, TeacherName, TeacherShape
+from sigma_pipeline.model.teachers import TeacherTarget
 
 SMALL: dict[TeacherName, TeacherShape] = {
     "dino_s": TeacherShape("dino", 32, 2, 4, 16, 0, "facebook/dino-vits16"),
@@ -20,6 +24,11 @@ def use_small_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the names stand for networks that a test can draw."""
     for name, shape in SMALL.items():
         monkeypatch.setitem(TEACHERS, name, shape)  # type: ignore[arg-type]
+
+
+def target(weights: Path | str | None, teacher: TeacherName = "dino_s") -> TargetConfig:
+    """A branch that names the teacher and where its weights lie."""
+    return TargetConfig(kind="dino", teacher=teacher, teacher_weights=weights and str(weights))
 
 
 def huggingface_network(teacher: TeacherName, image_size: int) -> nn.Module:
@@ -118,3 +127,34 @@ def original_patches(state: dict[str, Tensor], shape: TeacherShape, pixels: Tens
         gelu = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
         tokens = tokens + linear(f"{name}.mlp.fc2", gelu)
     return norm("norm", tokens)[:, 1:]
+
+
+def config_of(teacher: TeacherName, weights: Path | None = None, **settings: object) -> ModelConfig:
+    """Six frames of 112 px in 3 slices of 7x7 tokens; DINO v1 and v3 see 7x7 patches, v2 8x8."""
+    shape: dict[str, object] = {
+        "num_frames": 6,
+        "frame_size_px": 112,
+        "encoder": {"embed_dim": 48, "depth": 1, "num_heads": 3},
+        "decoder": {"embed_dim": 32, "depth": 1, "num_heads": 2},
+        "mask_ratio": 0.75,
+        "prototypes": 24,
+        "target": {
+            "kind": "dino",
+            "teacher": teacher,
+            "teacher_weights": weights and str(weights),
+        },
+    }
+    return ModelConfig.model_validate(shape | settings)
+
+
+def masks(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Of three clips: one mask per clip, and the hidden tokens under it."""
+    mask = tube_masks(config, range(3))
+    return mask, split_tokens(config, mask)[1]
+
+
+def targets_of(config: ModelConfig, clips: Tensor) -> Tensor:
+    """Features of the hidden tokens of three clips."""
+    return TeacherTarget(config, TEACHERS[config.target.teacher or "dino_s"])(
+        cut_tubelets(clips, 2, 16), masks(config)[1]
+    )

@@ -53,6 +53,22 @@ def test_loss_and_gradients_are_those_of_the_textbook_however_it_is_cut(
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_only_the_gradient_of_features_is_rounded_to_half_precision(kind: str) -> None:
+    features, prototypes, assignment = drawn(kind, torch.float32)
+    scores = CosineScores(features, prototypes)
+
+    exact = assignment_loss(scores, assignment, 0.1)
+    rounded = assignment_loss(scores, assignment, 0.1, torch.bfloat16)
+
+    assert torch.equal(rounded, exact)
+    to_features, to_prototypes = torch.autograd.grad(rounded, (features, prototypes))
+    wanted = torch.autograd.grad(exact, (features, prototypes))
+    assert to_features.dtype is torch.float32
+    assert 0 < (to_features - wanted[0]).norm() <= 0.01 * wanted[0].norm()
+    assert torch.equal(to_prototypes, wanted[1])
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_float32_stays_within_rounding_of_float64(kind: str) -> None:
     features, prototypes, assignment = drawn(kind, torch.float32)
 

@@ -1,33 +1,18 @@
 """The objective: who learns from which term, and that it learns at all."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from shutil import which
-
 import pytest
 import torch
 from torch import Tensor
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import tube_masks
-from sigma_pipeline.model.scores import CosineScores, joined_scores
-from sigma_pipeline.model.sigma import AssignFunction, Sigma, build_sigma
-from sigma_pipeline.model.sinkhorn import (
-    Assignments,
-    assign_both,
-    assignments,
-    balanced_assignment,
-)
+from sigma_pipeline.model.scores import CosineScores
+from sigma_pipeline.model.sigma import Sigma, build_sigma
+from sigma_pipeline.model.sinkhorn import Assignments, assign_both, balanced_assignment
+from tests.model.conftest import constant
 
 HIDDEN_TOKENS = 8 * 48
 EVEN = torch.full((HIDDEN_TOKENS, 24), 1 / 24)
-
-
-def constant(target: Tensor, prediction: Tensor) -> AssignFunction:
-    """Assigns what it is told, whatever the scores."""
-    return lambda target_scores, prediction_scores: Assignments(target, prediction, {})
 
 
 def matrices(scores: tuple[CosineScores, CosineScores]) -> tuple[Tensor, Tensor]:
@@ -136,34 +121,6 @@ def test_numbers_are_detached_scalars_that_add_up(
     assert {"usage_entropy_target", "branch_agreement_fraction"} < numbers.keys()
 
 
-def gradients(model: Sigma) -> Iterator[Tensor]:
-    for parameter in model.parameters():
-        assert parameter.grad is not None
-        yield parameter.grad
-
-
-def test_two_micro_batches_give_the_gradient_of_one_batch(
-    soft_config: ModelConfig, clip: Tensor, mask: Tensor
-) -> None:
-    whole, halves = (build_sigma(soft_config, seed=0).double() for _ in range(2))
-
-    whole(clip, mask).loss.backward()
-
-    parts = list(zip(clip.chunk(2), mask.chunk(2), strict=True))
-    scored = [halves.scores(*part) for part in parts]
-    target, prediction = (
-        assignments(joined_scores(branch), soft_config).chunk(2)
-        for branch in zip(*scored, strict=True)
-    )
-    for number, part in enumerate(parts):
-        assign = constant(target[number], prediction[number])
-        (halves(*part, assign).loss / 2).backward()
-
-    for one, other in zip(gradients(whole), gradients(halves), strict=True):
-        assert one.dtype is torch.float64
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("settings", "most_left"), [("config", 0.2), ("soft_config", 0.2), ("pixel_config", 0.9)]
 )
@@ -185,18 +142,6 @@ def test_loss_falls_on_eight_clips(
     assert losses[-1] < most_left * losses[0]
 
 
-def test_bfloat16_autocast_stays_close_to_float32(
-    soft_config: ModelConfig, clip: Tensor, mask: Tensor
-) -> None:
-    model = build_sigma(soft_config, seed=0)
-
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(clip, mask)
-
-    assert output.loss.dtype is torch.float32
-    torch.testing.assert_close(output.loss, model(clip, mask).loss, rtol=2e-2, atol=0)
-
-
 def test_regression_of_pixels_has_no_prototypes(
     pixel_config: ModelConfig, clip: Tensor, mask: Tensor
 ) -> None:
@@ -208,6 +153,13 @@ def test_regression_of_pixels_has_no_prototypes(
     assert "prototypes" not in model.state_dict()
     with pytest.raises(ValueError, match="objective=l2 has no prototypes"):
         model.scores(clip, mask)
+
+
+def test_only_a_frozen_teacher_has_features_to_keep(
+    config: ModelConfig, pixel_config: ModelConfig, clip: Tensor, mask: Tensor
+) -> None:
+    for settings in (config, pixel_config):
+        assert build_sigma(settings, seed=0).frozen_features(clip, mask) is None
 
 
 def test_a_model_is_a_function_of_its_seed_alone(config: ModelConfig) -> None:
@@ -227,43 +179,6 @@ def test_prototypes_start_on_the_unit_sphere(config: ModelConfig) -> None:
     norms = build_sigma(config, seed=0).prototypes.norm(dim=1)
 
     torch.testing.assert_close(norms, torch.ones(24))
-
-
-def test_activation_checkpointing_changes_no_gradient(
-    config: ModelConfig, clip: Tensor, mask: Tensor
-) -> None:
-    thrifty = ModelConfig.model_validate(
-        config.model_dump() | {"execution": {"activation_checkpointing": True}}
-    )
-    models = build_sigma(config, seed=0), build_sigma(thrifty, seed=0)
-
-    losses = [model(clip, mask).loss for model in models]
-    for loss in losses:
-        loss.backward()
-
-    assert torch.equal(*losses)
-    assert all(torch.equal(*pair) for pair in zip(*map(gradients, models), strict=True))
-
-
-def test_compiled_blocks_keep_the_names_of_their_weights(config: ModelConfig) -> None:
-    compiled = ModelConfig.model_validate(config.model_dump() | {"execution": {"compile": True}})
-
-    models = build_sigma(config, seed=0), build_sigma(compiled, seed=0)
-
-    names = [list(model.state_dict()) for model in models]
-    assert names[0] == names[1]
-    blocks = [*models[1].encoder.blocks, *models[1].decoder.blocks]
-    assert all(block._compiled_call_impl is not None for block in blocks)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler on processors")
-def test_compiled_blocks_give_the_same_loss_and_gradients() -> None:
-    program = [sys.executable, "-P", str(Path(__file__).with_name("compiled.py"))]
-
-    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
-
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -286,18 +201,3 @@ def test_masks_of_another_shape_are_refused_with_the_numbers(
 ) -> None:
     with pytest.raises(ValueError, match=r"masks are \[8, 12\]; 8 clips of 16 patches per frame"):
         build_sigma(config, seed=0)(clip, mask[:, :12])
-
-
-def test_gradients_in_bfloat16_autocast_point_where_those_of_float32_do(
-    soft_config: ModelConfig, clip: Tensor, mask: Tensor
-) -> None:
-    models = build_sigma(soft_config, seed=0), build_sigma(soft_config, seed=0)
-
-    models[0](clip, mask).loss.backward()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = models[1](clip, mask).loss
-    loss.backward()
-
-    exact, rounded = (torch.cat([g.flatten() for g in gradients(each)]) for each in models)
-    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
-    assert 0.95 < rounded.norm() / exact.norm() < 1.05

@@ -95,11 +95,15 @@ def test_a_recipe_is_shown_as_it_is_written() -> None:
     assert yaml.safe_load(shown)["run_name"] == "demo"
 
 
+RENDERED, WITHOUT_SOURCE, WITHOUT_TEACHER = 0, 3, 2
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_dry_runs_without_touching_the_store(name: str, tmp_path: Path) -> None:
     result = call("run", "--config", name, "--dry-run", "--set", f"root_uri={tmp_path / 'store'}")
 
-    assert result.exit_code == 0
+    without = WITHOUT_TEACHER if name.endswith("_dino") else WITHOUT_SOURCE
+    assert result.exit_code == (RENDERED if name.startswith("demo") else without)
     assert yaml.safe_load(result.stdout)["run_name"] == name
     assert "parameters" in result.stdout
     assert not (tmp_path / "store").exists()
@@ -114,6 +118,29 @@ def test_training_without_the_teachers_weights_is_refused_before_anything_starts
     assert result.exit_code == 2
     assert result.stderr.startswith("error: model.target.teacher_weights=")
     assert open_storage(str(tmp_path / "store")).list("") == []
+
+
+@pytest.mark.usefixtures("_untracked")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--stage", "train"),
+        ("--stage", "evaluate"),
+        ("--set", "shard.source=/nowhere"),
+        ("--stage", "train", "--config", "ssv2_vit_b_dino"),
+        ("--set", "evaluate.cells.0.settings.kk=3"),
+    ],
+)
+def test_a_dry_run_ends_as_the_run_does(words: tuple[str, ...], tmp_path: Path) -> None:
+    recipe = () if "--config" in words else ("--config", "demo")
+    options = (*words, *recipe, "--set", f"root_uri={tmp_path / 'store'}")
+
+    dry, real = call("run", "--dry-run", *options), call("run", *options)
+
+    assert dry.exit_code == real.exit_code != 0
+    assert dry.stderr == real.stderr.splitlines(keepends=True)[-1]
+    assert f"cannot run: {dry.stderr.removeprefix('error: ')}" in dry.stdout
+    assert yaml.safe_load(dry.stdout)["root_uri"] == str(tmp_path / "store")
 
 
 @pytest.mark.parametrize(

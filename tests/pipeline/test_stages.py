@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sigma_pipeline.infra.errors import ConfigError, Interrupted, StageError
+from sigma_pipeline.infra.errors import (
+    ConfigError,
+    Interrupted,
+    StageError,
+)
 from sigma_pipeline.infra.storage import write_json
 from sigma_pipeline.pipeline import stages
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
@@ -15,7 +19,6 @@ from sigma_pipeline.pipeline.stages import (
     STAGES,
     Wishes,
     check_stages,
-    preview,
     run_stages,
 )
 
@@ -143,11 +146,24 @@ def test_a_wrong_benchmark_setting_is_found_before_any_stage_starts(
     assert str(caught.value) == ("evaluate.cells.0.settings.kk: unknown key; did you mean 'k'?")
 
 
-def test_a_preview_says_what_cannot_run_and_writes_nothing(
-    config: PipelineConfig, services: Services
+def test_two_splits_where_groups_are_left_out_are_found_before_any_stage_starts(
+    recipe_path: str, services: Services
 ) -> None:
-    lines = list(preview(tuple(StageName), config))
+    cells = "[{benchmark: knn, dataset: clips, settings: {leave_one_group_out: true}}]"
+    config = load_config(recipe_path, [f"evaluate.cells={cells}"])
 
-    assert lines[0].startswith("shard: cannot run: source")
-    assert any("94,278,400" in line or "parameters" in line for line in lines)
-    assert services.storage.list("") == []
+    with pytest.raises(ConfigError, match=r"cells\.0: leave_one_group_out takes one split, but"):
+        check_stages(tuple(StageName), config, services.storage)
+
+
+def test_a_reference_trained_on_groups_left_out_is_found_before_any_stage_starts(
+    recipe_path: str, services: Services
+) -> None:
+    cell = "{benchmark: knn, dataset: clips, train_split: val, settings: {leave_one_group_out: on}}"
+    supervised = "{dataset: clips, split: val}"
+    config = load_config(
+        recipe_path, [f"evaluate.cells=[{cell}]", f"evaluate.supervised={supervised}"]
+    )
+
+    with pytest.raises(ConfigError, match=r"^evaluate\.supervised: .* evaluate\.cells\.0 leaves"):
+        check_stages(tuple(StageName), config, services.storage)
