@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sigma_pipeline.infra.errors import PipelineError
+from sigma_pipeline.jobs.allocator import keep_freed_memory
 from sigma_pipeline.jobs.rendezvous import meet
 from sigma_pipeline.jobs.train_request import RankPlace
 
@@ -108,6 +109,8 @@ def init_ranks(
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     device = _device(place.local_rank)
+    if device.type == "cpu":
+        keep_freed_memory()
     is_ours = not dist.is_initialized()
     if is_ours:
         _join(place, device, is_stopping)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sigma_pipeline.model.sinkhorn import Assignment
 
-_TOKENS_LOOKED_AT = 512
+_TOKENS_LOOKED_AT = 512  # at most: products of wide features cost as much as a small model
 
 
 def prototype_shares(assignment: Assignment, num_prototypes: int) -> Float[Tensor, " prototypes"]:
@@ -87,7 +87,7 @@ def feature_health(
     """
     numbers = {}
     for branch, features in (("target", target), ("prediction", prediction)):
-        some = features[:: max(1, features.shape[0] // _TOKENS_LOOKED_AT)].float()
+        some = features[:: max(1, math.ceil(len(features) / _TOKENS_LOOKED_AT))].float()
         numbers[f"effective_rank_{branch}"] = effective_rank(some)
         numbers[f"feature_norm_{branch}"] = torch.linalg.vector_norm(some, dim=1).mean()
     return numbers

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sigma_pipeline.model.products import product
 from sigma_pipeline.model.scores import Scores, row_parts
 
 LOWEST_EXPONENT = -70.0
@@ -32,6 +33,8 @@ class Kernel:
         tokens, prototypes = scores.shape
         dtype = torch.promote_types(scores.dtype, torch.float32)
         self._scores = scores
+        # Of cosines, the prototypes are divided; of a matrix, each part when it is looked at.
+        self._divided = scores if isinstance(scores, Tensor) else scores * (1 / epsilon)
         self._epsilon = epsilon
         self._top = torch.empty(tokens, dtype=dtype, device=scores.device)
         self._row_scale = torch.ones_like(self._top)
@@ -58,10 +61,10 @@ class Kernel:
         total = self._top.new_zeros(self._scores.shape[1])
         for rows, kernel in self._parts():
             if column_scale is not None:
-                self._row_scale[rows] = 1 / _product(kernel, column_scale)
+                self._row_scale[rows] = 1 / _times(kernel, column_scale)
             elif self._row_log is not None:
                 self._row_scale[rows] = (self._row_log[rows] + self._top[rows]).exp()
-            total += _product(kernel.T, self._row_scale[rows])
+            total += _times(kernel.T, self._row_scale[rows])
         self._row_log = None
         return total
 
@@ -93,18 +96,18 @@ class Kernel:
         plan = self._top.new_empty(self._scores.shape) if self._kept is None else self._kept
         for rows in row_parts(self._scores):
             kernel = self._rows(rows)
-            row_sum = _product(kernel, column_scale)[:, None]
+            row_sum = _times(kernel, column_scale)[:, None]
             torch.mul(kernel, column_scale, out=plan[rows]).div_(row_sum)
         self._is_filled = False
         return plan
 
     def _parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Its rows: as a whole where they are there, else part by part, computed now."""
-        if self._kept is not None and self._is_filled:
-            yield slice(None), self._kept
-            return
+        """Its rows, part by part: as they are there, or computed now."""
         for rows in row_parts(self._scores):
-            yield rows, self._exponentials(rows, None if self._kept is None else self._kept[rows])
+            kept = None if self._kept is None else self._kept[rows]
+            if kept is None or not self._is_filled:
+                kept = self._exponentials(rows, kept)
+            yield rows, kept
         self._is_filled = self._kept is not None
 
     def _rows(self, rows: slice) -> Tensor:
@@ -113,19 +116,20 @@ class Kernel:
 
     def _exponentials(self, rows: slice, out: Tensor | None = None) -> Tensor:
         """At most 1, so that they cannot overflow."""
-        scores = self._scores[rows].to(self._top.dtype)
-        exponents = torch.mul(scores, 1 / self._epsilon, out=out)
+        exponents = self._divided[rows]
+        if isinstance(self._divided, Tensor):
+            exponents = exponents.to(self._top.dtype) / self._epsilon
         if self._shift is not None:
-            exponents += self._shift
-        top = exponents.amax(dim=1)
-        self._top[rows] = top
-        exponents -= top[:, None]
+            exponents = exponents + self._shift
+        self._top[rows] = exponents.amax(dim=1)
+        exponents = torch.sub(exponents, self._top[rows, None], out=out)
         if self.has_floor:
             exponents.clamp_(min=LOWEST_EXPONENT)
         return exponents.exp_()
 
 
-def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     """In the precision of its factors, also inside autocast."""
     with torch.autocast(matrix.device.type, enabled=False):
-        return matrix @ vector
+        # MKL, to which PyTorch gives vectors, multiplies them with one thread.
+        return product(matrix, vector[None])[:, 0]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sigma_pipeline.model.products import product
 
-CPU_PART_BYTES = 8 * 2**20
+CPU_PART_BYTES = 6 * 2**20
 """Fits the caches, so that all that is done to a part of a matrix reads memory once; and large
 enough for products of parts to reach the speed of those of wholes."""
 DEVICE_PART_BYTES = 256 * 2**20
@@ -51,6 +51,10 @@ class CosineScores:
         with torch.autocast(self.device.type, enabled=False):
             return product(self.features[rows], self.prototypes)
 
+    def __mul__(self, factor: float) -> "CosineScores":
+        """As many times the numbers, for no more than the prototypes' worth of work."""
+        return CosineScores(self.features, self.prototypes * factor)
+
     def matrix(self) -> Float[Tensor, "tokens prototypes"]:
         """All of them."""
         return self[:]
@@ -73,7 +77,9 @@ def cosine_scores(
     is divided by epsilon afterwards by 3 %.
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
-    return CosineScores(F.normalize(features.to(dtype), dim=-1), prototypes.to(dtype))
+    # In columns that lie together, which oneDNN multiplies a quarter faster than rows.
+    columns = prototypes.to(dtype).T.contiguous()
+    return CosineScores(F.normalize(features.to(dtype), dim=-1), columns.T)
 
 
 def joined_scores(parts: Sequence[CosineScores]) -> CosineScores:
@@ -84,7 +90,6 @@ def joined_scores(parts: Sequence[CosineScores]) -> CosineScores:
 def row_parts(scores: Scores) -> Iterator[slice]:
     """Cuts the rows so that a part of the matrix is worked on while it is in the cache."""
     tokens, prototypes = scores.shape
-    is_on_cpu = scores.device.type == "cpu"
-    part_bytes = CPU_PART_BYTES if is_on_cpu else DEVICE_PART_BYTES
+    part_bytes = CPU_PART_BYTES if scores.device.type == "cpu" else DEVICE_PART_BYTES
     rows = max(1, part_bytes // (prototypes * max(4, scores.dtype.itemsize)))
     return (slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows))

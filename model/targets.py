@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
@@ -91,7 +90,7 @@ class MlpTarget(nn.Module):
         pixels = normalized_pixels(pick_tokens(tubelets, hidden), exact)
         features: Tensor = first(pixels.to(dtype))
         for layer in others:
-            features = layer(F.gelu(features))
+            features = layer(features, after_gelu=True)
         return features
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -69,7 +68,7 @@ class Mlp(nn.Module):
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Changes each token by itself."""
-        changed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        changed: Tensor = self.fc2(self.fc1(tokens), after_gelu=True)
         return changed
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import tube_masks
-from sigma_pipeline.model.sigma import build_sigma
+from sigma_pipeline.model.sigma import AssignFunction, build_sigma
+from sigma_pipeline.model.sinkhorn import Assignments
+from tests.model import teacher_files
 
 SMALL: dict[str, Any] = {
     "num_frames": 8,
@@ -102,3 +104,31 @@ def release(tmp_path: Path) -> Callable[[Mapping[str, Tensor]], Path]:
         return tmp_path / "official.pth"
 
     return write
+
+
+@pytest.fixture
+def small_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of teachers stand for networks that a test can draw."""
+    teacher_files.use_small_shapes(monkeypatch)
+
+
+@pytest.fixture
+def clips() -> Tensor:
+    """Three clips of noise, whose deviation differs from frame to frame."""
+    draws = torch.Generator().manual_seed(7)
+    noise = torch.randint(0, 256, (3, 3, 6, 112, 112), dtype=torch.uint8, generator=draws)
+    return noise // torch.tensor([1, 2, 3, 4, 5, 6], dtype=torch.uint8)[:, None, None]
+
+
+@pytest.fixture
+def dino(tmp_path: Path, small_teachers: None) -> ModelConfig:
+    """A model of those clips, with a frozen teacher in a file of its own format."""
+    path = tmp_path / "dino_deitsmall16_pretrain.pth"
+    state = teacher_files.original_state(teacher_files.SMALL["dino_s"], side=7)
+    torch.save(state, path)
+    return teacher_files.config_of("dino_s", path)
+
+
+def constant(target: Tensor, prediction: Tensor) -> AssignFunction:
+    """Assigns what it is told, whatever the scores."""
+    return lambda target_scores, prediction_scores: Assignments(target, prediction, {})

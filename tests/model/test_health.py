@@ -81,6 +81,13 @@ def test_features_that_are_all_the_same_have_no_rank() -> None:
     assert effective_rank(torch.ones(10, 4)) == 0
 
 
+def test_feature_health_looks_at_512_tokens_at_most() -> None:
+    features = torch.ones(600, 2)
+    features[::2] = 0  # every second one makes 300
+
+    assert feature_health(features, features)["feature_norm_target"] == 0
+
+
 def test_feature_health_describes_both_branches() -> None:
     signs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
 
