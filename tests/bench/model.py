@@ -1,170 +1,146 @@
 """One optimizer step of SIGMA ViT-S, ours against the plain reference, on the CPU.
 
-Both have the same weights, clips and masks, and must give the same loss. Their steps alternate in
-one process, and medians are compared; so are the parts, of which forward passes are timed one by
-one. Memory is the peak of the resident set of a process of its own for each, above what the process
-had before the model was built: weights, gradients, moments, and all that a step needs.
+Both have the same weights, clips and masks, and must give the same loss. Each is a process of its
+own; their steps alternate, and medians are compared. Ours keeps freed memory, as processes of
+training do; since that alone makes a step faster, the reference is measured in both ways.
+
+Memory is the peak of the resident set above what the process had before the model was built:
+weights, gradients, moments, and all that a step needs; and without the weights and moments, which
+nobody can do without.
 
     python -m tests.bench.model [--batches 2 4] [--precisions fp32 bf16] [--repeats 5]
 """
 
 import argparse
-import re
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
-from pathlib import Path
+from contextlib import ExitStack
 from typing import get_args
 
 import torch
-import torch.nn.functional as F
 
-from sigma_pipeline.model.scores import cosine_scores
-from sigma_pipeline.model.sinkhorn import measured_assignments
-from tests.bench.model_flops import step_flops
-from tests.bench.model_reference import plain_sinkhorn
-from tests.bench.model_step import CONFIG, Case, Precision, Step
+from sigma_pipeline.model.sigma import build_sigma, num_parameters
+from tests.bench.model_floor import (
+    Machine,
+    floors,
+    matmul_flops,
+    memory_bytes_per_s,
+    step_flops,
+)
+from tests.bench.model_process import BenchProcess, Taken
+from tests.bench.model_sinkhorn import features, our_labels, plain_labels
+from tests.bench.model_step import CONFIG, Precision
 from tests.bench.rows import Row
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
 """Relative, of the loss: rounding moves labels that are nearly ties."""
 GOALS = {"fp32": 1.8, "bf16": 3.0}
-SINKHORN_TOKENS = 45_000
-_MATMUL_SIDE = 2048
+WHO = ("reference", "kept", "ours")
+NAMES = {"reference": "reference", "kept": "reference, memory kept", "ours": "ours"}
 
 
-def matmul_peak(precision: Precision) -> float:
-    """Floating-point operations per second of a large product: what any step may hope for."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    side = _MATMUL_SIDE
-    one, other = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-    products: list[Callable[[], object]] = [lambda: F.linear(one, other), lambda: one @ other]
-    return 2 * side**3 / min(_fastest(call) for call in products)
+def alternated(processes: Sequence[Callable[[], Taken]], repeats: int) -> list[list[Taken]]:
+    """What each took, one after the other, after two that warm up."""
+    rounds = [[process() for process in processes] for _ in range(2 + repeats)]
+    return [list(taken) for taken in zip(*rounds[2:], strict=True)]
 
 
-def compare_steps(case: Case, repeats: int) -> Iterator[Row]:
-    """Alternating steps from the same weights, whose losses must agree."""
-    ours, reference = Step(case), Step(case._replace(who="reference"))
-    _require_same_loss(ours()[1], reference()[1], case)
-    pairs = [(ours(), reference()) for _ in range(repeats)]
-    ours_s, reference_s = (
-        statistics.median(run[0] for run in runs) for runs in zip(*pairs, strict=True)
+def median_ratio(slow: list[Taken], fast: list[Taken]) -> float:
+    """How many times as fast, in the median of neighbours."""
+    return statistics.median(
+        one.seconds / other.seconds for one, other in zip(slow, fast, strict=True)
     )
-    label = f"{case.precision}, batch {case.batch}"
-    yield Row(f"step, {label}: reference", reference_s, "s")
-    yield Row(f"step, {label}: ours", ours_s, "s")
-    ratios = [reference_run[0] / ours_run[0] for ours_run, reference_run in pairs]
-    yield Row(f"step, {label}: speed", statistics.median(ratios), "x", GOALS[case.precision])
-    share = step_flops(CONFIG, case.batch) / ours_s / matmul_peak(case.precision)
+
+
+def median_seconds(taken: list[Taken]) -> float:
+    """Of some calls."""
+    return statistics.median(each.seconds for each in taken)
+
+
+def compare_steps(precision: str, batch: int, repeats: int, machine: Machine) -> Iterator[Row]:
+    """Alternating steps from the same weights, whose losses must agree."""
+    label = f"{precision}, batch {batch}"
+    with ExitStack() as stack:
+        processes = [stack.enter_context(BenchProcess(who, precision, batch)) for who in WHO]
+        taken = dict(zip(WHO, alternated(processes, repeats), strict=True))
+    _require_same_losses(taken, precision)
+    for who, name in NAMES.items():
+        yield Row(f"step, {label}: {name}", median_seconds(taken[who]), "s")
+    speed = median_ratio(taken["reference"], taken["ours"])
+    yield Row(f"step, {label}: speed", speed, "x", GOALS[precision])
+    alike = median_ratio(taken["kept"], taken["ours"])
+    yield Row(f"step, {label}: speed, memory kept by both", alike, "x")
+    share = step_flops(CONFIG, batch) / median_seconds(taken["ours"]) / machine.flops
     yield Row(f"step, {label}: share of the matmul peak", 100 * share, "%")
-    by_part = Step(case._replace(who="parts"))
-    by_part()
-    ours_parts = [by_part()[2].seconds for _ in range(repeats)]
-    for name in ours_parts[0]:
-        theirs = statistics.median(pair[1][2].seconds[name] for pair in pairs)
-        own = statistics.median(parts[name] for parts in ours_parts)
-        yield Row(f"  {name}: reference", theirs, "s")
-        yield Row(f"  {name}: ours", own, "s")
+    yield from _compare_memory(label, taken)
+    yield from _compare_parts(precision, batch, machine, taken["reference"])
 
 
-def compare_memory(case: Case) -> Iterator[Row]:
-    """Peaks of two processes, each with one step behind it."""
-    peaks = {who: _peak_of_process(f"{who},{case.precision},{case.batch}") for who in WHO}
-    label = f"memory, {case.precision}, batch {case.batch}"
-    for who, peak in peaks.items():
-        yield Row(f"{label}: {who}", peak / 2**20, "MiB")
-    yield Row(f"{label}: reference / ours", peaks["reference"] / peaks["ours"], "x", 2.0)
+def _compare_memory(label: str, taken: dict[str, list[Taken]]) -> Iterator[Row]:
+    peaks = {who: each[-1].peak_bytes for who, each in taken.items()}
+    for who, name in NAMES.items():
+        yield Row(f"memory, {label}: {name}", peaks[who] / 2**20, "MiB")
+    ratio = peaks["reference"] / peaks["ours"]
+    yield Row(f"memory, {label}: reference / ours", ratio, "x", 2.0)
+    common = 3 * 4 * _num_parameters()
+    ratio = (peaks["reference"] - common) / (peaks["ours"] - common)
+    yield Row(f"memory, {label}: the same without weights and moments", ratio, "x")
 
 
-WHO = ("reference", "ours")
+def _compare_parts(
+    precision: str, batch: int, machine: Machine, reference: list[Taken]
+) -> Iterator[Row]:
+    with BenchProcess("parts", precision, batch) as process:
+        ours = alternated([process], len(reference))[0]
+    lowest = floors(CONFIG, batch, _num_parameters(), machine)
+    for part in ours[0].parts:
+        theirs, own = (
+            statistics.median(each.parts[part] for each in taken) for taken in (reference, ours)
+        )
+        yield Row(f"  {part}: reference", theirs, "s")
+        yield Row(f"  {part}: ours", own, "s")
+        yield Row(f"  {part}: floor", lowest.get(part, 0.0), "s")
 
 
 def compare_sinkhorn(repeats: int) -> Iterator[Row]:
     """Labels of many tokens, from features to labels, in time and memory."""
-    calls = {"reference": _plain_labels, "ours": _our_labels}
-    agreeing = (calls["ours"]() == calls["reference"]()).float().mean()
+    given = features()
+    agreeing = (our_labels(*given) == plain_labels(*given)).float().mean()
     yield Row("Sinkhorn: labels that agree", 100 * float(agreeing), "%", 99.9)
-    seconds = [{who: _seconds(call) for who, call in calls.items()} for _ in range(repeats)]
-    for who in WHO:
-        yield Row(f"Sinkhorn: {who}", statistics.median(each[who] for each in seconds), "s")
-    ratio = statistics.median(each["reference"] / each["ours"] for each in seconds)
-    yield Row("Sinkhorn: speed", ratio, "x", 2.0)
-    peaks = {who: _peak_of_process(f"sinkhorn-{who}") for who in WHO}
-    for who, peak in peaks.items():
-        yield Row(f"Sinkhorn memory: {who}", peak / 2**20, "MiB")
+    who = ("reference", "ours")
+    with ExitStack() as stack:
+        processes = [stack.enter_context(BenchProcess("sinkhorn", each)) for each in who]
+        taken = dict(zip(who, alternated(processes, repeats), strict=True))
+    for name, each in taken.items():
+        yield Row(f"Sinkhorn: {name}", median_seconds(each), "s")
+    yield Row("Sinkhorn: speed", median_ratio(taken["reference"], taken["ours"]), "x", 2.0)
+    peaks = {name: each[-1].peak_bytes for name, each in taken.items()}
+    for name, peak in peaks.items():
+        yield Row(f"Sinkhorn memory: {name}", peak / 2**20, "MiB")
     yield Row("Sinkhorn memory: reference / ours", peaks["reference"] / peaks["ours"], "x", 3.0)
 
 
-def _features() -> tuple[torch.Tensor, torch.Tensor]:
-    draws = torch.Generator().manual_seed(0)
-    dim = CONFIG.target.dim
-    # Centres that features lie around, as those of a model in training do.
-    prototypes = F.normalize(torch.randn(CONFIG.prototypes, dim, generator=draws), dim=1)
-    near = torch.randint(0, CONFIG.prototypes, (SINKHORN_TOKENS,), generator=draws)
-    noise = torch.randn(SINKHORN_TOKENS, dim, generator=draws)
-    return prototypes[near] + 0.1 * noise, prototypes
+def _num_parameters() -> int:
+    return num_parameters(build_sigma(CONFIG, seed=0))
 
 
-def _our_labels() -> torch.Tensor:
-    return measured_assignments(cosine_scores(*_features()), CONFIG)[0]
-
-
-def _plain_labels() -> torch.Tensor:
-    features, prototypes = _features()
-    return plain_sinkhorn(F.normalize(features, dim=1) @ prototypes.T, CONFIG.sinkhorn)
-
-
-def _require_same_loss(ours: float, reference: float, case: Case) -> None:
-    if not abs(ours - reference) <= TOLERANCE[case.precision] * abs(reference):
-        raise SystemExit(f"{case}: our loss is {ours}, the reference has {reference}")
-
-
-def _peak_of_process(what: str) -> int:
-    command = [sys.executable, "-m", "tests.bench.model", "--peak-of", what]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout)
-
-
-def _peak_of(what: str) -> int:
-    """Bytes at the peak of this process above those before it began."""
-    before = _status_bytes("VmRSS")
-    if what.startswith("sinkhorn-"):
-        {"ours": _our_labels, "reference": _plain_labels}[what.removeprefix("sinkhorn-")]()
-    else:
-        who, precision, batch = what.split(",")
-        step = Step(Case.named(who, precision, int(batch)))
-        step()
-        step()
-    return _status_bytes("VmHWM") - before
-
-
-def _status_bytes(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started_s = time.perf_counter()
-    call()
-    return time.perf_counter() - started_s
-
-
-def _fastest(call: Callable[[], object], tries: int = 10) -> float:
-    return min(_seconds(call) for _ in range(tries))
+def _require_same_losses(taken: dict[str, list[Taken]], precision: str) -> None:
+    for ours, reference in zip(taken["ours"], taken["reference"], strict=True):
+        if not abs(ours.loss - reference.loss) <= TOLERANCE[precision] * abs(reference.loss):
+            raise SystemExit(f"our loss is {ours.loss}, the reference has {reference.loss}")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All figures that are asked for."""
+    exact_flops, bytes_per_s = matmul_flops(torch.float32), memory_bytes_per_s()
+    yield Row("memory, copied", bytes_per_s / 1e9, "GB/s")
     for precision in options.precisions:
-        yield Row(f"matmul peak, {precision}", matmul_peak(precision) / 1e9, "GFLOP/s")
-    for precision, batch in product(options.precisions, options.batches):
-        case = Case("ours", precision, batch)
-        yield from compare_steps(case, options.repeats)
-        yield from compare_memory(case)
+        flops = exact_flops if precision == "fp32" else matmul_flops(torch.bfloat16)
+        yield Row(f"matmul peak, {precision}", flops / 1e9, "GFLOP/s")
+        machine = Machine(flops, exact_flops, bytes_per_s)
+        for batch in options.batches:
+            yield from compare_steps(precision, batch, options.repeats, machine)
     yield from compare_sinkhorn(options.repeats)
 
 
@@ -176,16 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--precisions", nargs="+", choices=get_args(Precision), default=get_args(Precision)
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peak-of", help="of one process; used by the benchmark itself")
-    options = parser.parse_args(arguments)
-    if options.peak_of:
-        sys.stdout.write(f"{_peak_of(options.peak_of)}\n")
-        return 0
     is_reached = True
-    for row in measure(options):
+    for row in measure(parser.parse_args(arguments)):
         goal = "" if row.goal is None else f"   goal: at least {row.goal:g}"
         is_reached &= row.goal is None or row.value >= row.goal
-        sys.stdout.write(f"{row.what:48} {row.value:10.3f} {row.unit:8}{goal}\n")
+        sys.stdout.write(f"{row.what:56} {row.value:10.3f} {row.unit:8}{goal}\n")
         sys.stdout.flush()
     return int(not is_reached)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sigma_pipeline.model.config import SinkhornConfig
 from sigma_pipeline.model.patches import IMAGENET_MEAN, IMAGENET_STD
@@ -69,18 +69,17 @@ class Reference:
     def _decoded(self, features: Tensor, hidden: Tensor) -> Tensor:
         model = self.model
         positions = model.decoder.positions.expand(len(hidden), -1, -1)
-        known = model.encoder_to_decoder(features) + _taken(positions, ~hidden)
+        known = _linear(model.encoder_to_decoder, features) + _taken(positions, ~hidden)
         tokens = torch.cat((known, model.mask_token + _taken(positions, hidden)), dim=1)
         for block in model.decoder.blocks:
             tokens = _block(block, tokens)
-        predicted: Tensor = model.decoder.head(model.decoder.norm(tokens[:, known.shape[1] :]))
-        return predicted
+        return _linear(model.decoder.head, model.decoder.norm(tokens[:, known.shape[1] :]))
 
     def _projected(self, pixels: Tensor) -> Tensor:
         first, *others = self.model.head.children()
-        features: Tensor = first(pixels)
+        features = _linear(first, pixels)
         for layer in others:
-            features = layer(F.gelu(features))
+            features = _linear(layer, F.gelu(features))
         return features
 
     def _tubelets(self, pixels: Tensor, hidden: Tensor) -> Tensor:
@@ -128,11 +127,7 @@ def _taken(tokens: Tensor, mask: Tensor) -> Tensor:
 def _block(block: Block, tokens: Tensor) -> Tensor:
     tokens = tokens + _attention(block.attn, block.norm1(tokens))
     mlp = block.mlp
-    return tokens + F.linear(
-        F.gelu(F.linear(block.norm2(tokens), mlp.fc1.weight, mlp.fc1.bias)),
-        mlp.fc2.weight,
-        mlp.fc2.bias,
-    )
+    return tokens + _linear(mlp.fc2, F.gelu(_linear(mlp.fc1, block.norm2(tokens))))
 
 
 def _attention(attention: Attention, tokens: Tensor) -> Tensor:
@@ -143,4 +138,10 @@ def _attention(attention: Attention, tokens: Tensor) -> Tensor:
     )
     weights = ((query * query.shape[-1] ** -0.5) @ key.mT).softmax(dim=-1)
     mixed = (weights @ value).transpose(1, 2).flatten(2)
-    return F.linear(mixed, attention.proj.weight, attention.proj.bias)
+    return _linear(attention.proj, mixed)
+
+
+def _linear(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """PyTorch's own, with a layer's parameters."""
+    weight, bias = layer.get_parameter("weight"), dict(layer.named_parameters()).get("bias")
+    return F.linear(inputs, weight, bias)

@@ -30,8 +30,9 @@ Precision = Literal["fp32", "bf16"]
 class Case(NamedTuple):
     """One thing to measure."""
 
-    who: Literal["ours", "parts", "reference"]
-    """``parts`` is ours, cut into parts that can be timed."""
+    who: Literal["ours", "parts", "reference", "kept"]
+    """``parts`` is ours, cut into parts that can be timed; ``kept`` the reference in a process
+    that keeps freed memory, as ours does."""
     precision: Precision
     batch: int
 
@@ -52,9 +53,9 @@ class Step:
         self.clip = torch.randint(0, 256, shape, dtype=torch.uint8, generator=draws)
         self.mask = tube_masks(CONFIG, range(case.batch))
         self.model = build_sigma(CONFIG, seed=0)
-        is_ours = case.who != "reference"
-        losses = {"reference": self._reference, "ours": self._ours, "parts": self._ours_by_part}
-        self.loss: Callable[[Parts], Tensor] = losses[case.who]
+        is_ours = case.who in ("ours", "parts")
+        losses = {"ours": self._ours, "parts": self._ours_by_part}
+        self.loss: Callable[[Parts], Tensor] = losses.get(case.who, self._reference)
         self.optimizer: torch.optim.Optimizer = (
             build_adamw(self.model, OptimizerConfig())
             if is_ours
@@ -110,6 +111,6 @@ class Step:
         with parts("Sinkhorn"):
             assigned = assign_both(to_target.detach(), to_prediction.detach(), CONFIG)
         with parts("loss"):
-            return assignment_loss(
-                to_target, assigned.prediction, CONFIG.temperature
-            ) + assignment_loss(to_prediction, assigned.target, CONFIG.temperature)
+            how = (CONFIG.temperature, prediction.dtype)  # the target's is the same
+            to_both = assignment_loss(to_target, assigned.prediction, *how)
+            return to_both + assignment_loss(to_prediction, assigned.target, *how)
