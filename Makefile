@@ -1,4 +1,5 @@
-# make setup | demo | test | test-slow | test-s3 | test-slurm | bench-index | bench-data | bench-model | clean
+# make setup | demo | learn | test | test-slow | test-s3 | test-slurm | bench-index | bench-data |
+#      bench-model | clean
 #
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
 #   make setup TORCH_INDEX_URL=<a PyTorch wheel index>     handed to pip for torch alone
@@ -9,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-slow test-s3 test-slurm bench-index bench-data bench-model clean
+.PHONY: setup demo learn test test-slow test-s3 test-slurm bench-index bench-data bench-model clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +42,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/sigma-pipeline run
+
+# SIGMA, pixels and no training on real actions, three seeds each, into build/learn: some 10 minutes on
+# two quiet cores. Videos: the folder that SIGMA_TEST_DATA names, with its SOURCES.csv.
+learn: setup
+	$(BIN)/python -m tests.bench.learn
 
 test: setup
 	$(BIN)/ruff format --check
