@@ -112,8 +112,9 @@ def test_steps_of_two_ranks_are_those_of_plain_pytorch(
         assert rank["losses"][0] == pytest.approx(losses[0], rel=1e-6)
     assert_moments_near(got, state, 2 * MOMENT_TOLERANCE[precision])
     if precision == "fp32":
+        # Adam takes full steps along gradients that are nearly zero: there rounding counts.
         for name in (name for name in state if "/" not in name):
-            torch.testing.assert_close(got[name], state[name], rtol=0, atol=1e-3 * case.rate)
+            torch.testing.assert_close(got[name], state[name], rtol=0, atol=5e-3 * case.rate)
 
 
 @pytest.mark.parametrize(("stage", "precision"), ALL)
