@@ -51,40 +51,47 @@ def _row_group(rows: np.ndarray) -> pa.Table:
     ]
     frames = draw.integers(240, 301, count)
     keyframes, pts = _keyframes(draw, frames)
-    columns: dict[str, Any] = {
+    columns: dict[str, Any] = _constants(count) | {
         "key": keys,
         "shard": shards,
         "tar": [f"shard-{shard:06d}.20260101T120000000000-c0ffee.tar" for shard in shards],
-        "media": ["video"] * count,
         "sha256": hashes,
         "media_offset": offsets,
         "media_size": sizes,
-        "suffix": [".mp4"] * count,
         "members": _members(keys, offsets, sizes),
         "frames": frames,
-        "first_frame": np.zeros(count, dtype=np.int32),
         "fps": draw.choice([25.0, 30.0, 30000 / 1001, 24.0], count),
         "width": draw.choice([340, 342, 320, 192], count),
-        "height": np.full(count, 256),
-        "rotation": np.zeros(count, dtype=np.int32),
         "keyframes": keyframes,
         "keyframe_pts": pts,
-        "frame_grid": np.full(count, 4),
         "label": labels,
-        "labels": pa.ListArray.from_arrays(
-            np.zeros(count + 1, dtype=np.int32), pa.array([], pa.int32())
-        ),
         "class_name": [f"class {label:03d}" for label in labels],
-        "annotation": pa.nulls(count, pa.string()),
         "source": [
             f"class {label:03d}/clip {row:08d}.mp4" for label, row in zip(labels, rows, strict=True)
         ],
-        "group": pa.nulls(count, pa.string()),
     }
     return pa.table(
         {name: _cast(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names},
         schema=SCHEMA,
     )
+
+
+def _constants(count: int) -> dict[str, Any]:
+    """Columns that are the same in all rows."""
+    no_labels = pa.ListArray.from_arrays(
+        np.zeros(count + 1, dtype=np.int32), pa.array([], pa.int32())
+    )
+    return {
+        "media": ["video"] * count,
+        "suffix": [".mp4"] * count,
+        "first_frame": np.zeros(count, dtype=np.int32),
+        "height": np.full(count, 256),
+        "rotation": np.zeros(count, dtype=np.int32),
+        "frame_grid": np.full(count, 4),
+        "labels": no_labels,
+        "annotation": pa.nulls(count, pa.string()),
+        "group": pa.nulls(count, pa.string()),
+    }
 
 
 def _cast(values: Any, kind: pa.DataType) -> pa.Array:
