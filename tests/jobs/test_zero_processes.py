@@ -98,6 +98,23 @@ def assert_moments_near(
         torch.testing.assert_close(got[name], expected[name], rtol=0, atol=tolerance * scale)
 
 
+def assert_weights_near(got: dict[str, Tensor], expected: dict[str, Tensor], rate: float) -> None:
+    """To a thousandth of a step, and what the tolerance of the moments makes of it.
+
+    Adam divides the first moment by the root of the second. Where that is far below the largest of
+    its tensor, the rounding that moments may have becomes a visible part of each step.
+    """
+    for name in (name for name in expected if "/" not in name):
+        first, second = (expected.get(f"{kind}/{name}") for kind in ("exp_avg", "exp_avg_sq"))
+        allowed = torch.full_like(expected[name], 1e-3)
+        if first is not None and second is not None:
+            rounding = 2 * MOMENT_TOLERANCE["fp32"] * first.abs().max()
+            # Both moments are means that have just begun: 0.19 and 0.0975 of their final weight.
+            rounding = STEPS * rounding / 0.19 / (second / 0.0975).sqrt()
+            allowed += rounding.nan_to_num(0.0).clamp(max=4e-3)
+        assert ((got[name] - expected[name]).abs() <= rate * allowed).all(), name
+
+
 @pytest.mark.parametrize(("stage", "precision"), ALL)
 def test_steps_of_two_ranks_are_those_of_plain_pytorch(
     one_rank: RankContext, folder: Path, stage: int, precision: str
@@ -112,9 +129,7 @@ def test_steps_of_two_ranks_are_those_of_plain_pytorch(
         assert rank["losses"][0] == pytest.approx(losses[0], rel=1e-6)
     assert_moments_near(got, state, 2 * MOMENT_TOLERANCE[precision])
     if precision == "fp32":
-        # Adam takes full steps along gradients that are nearly zero: there rounding counts.
-        for name in (name for name in state if "/" not in name):
-            torch.testing.assert_close(got[name], state[name], rtol=0, atol=5e-3 * case.rate)
+        assert_weights_near(got, state, case.rate)
 
 
 @pytest.mark.parametrize(("stage", "precision"), ALL)
