@@ -3,7 +3,8 @@
 Runs the recipe ``learn_actions`` with both objectives and several seeds. Each objective has a core
 and a store of its own, where its runs follow each other; one that is finished is not made again.
 The table has a row for each benchmark and encoder: the score of each seed, their mean and range,
-and the mean over the seeds of the exact 95% interval, which speaks of clips and not of seeds.
+and the mean over the seeds of the exact 95% interval, which speaks of clips and not of seeds. Below
+stands what two features reach that nobody has to learn.
 
     python -m tests.bench.learn [--data FOLDER] [--store FOLDER] [--seeds 0 1 2] [--set K=V ...]
 """
@@ -25,6 +26,7 @@ from sigma_pipeline.jobs.benchmarks.benchmark import Score
 from sigma_pipeline.jobs.scores import TableRow, score_table
 from sigma_pipeline.pipeline.config import load_config
 from sigma_pipeline.pipeline.table import aligned
+from tests.bench.easy_features import EASY, easy_scores
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = "learn_actions"
@@ -50,18 +52,22 @@ def main(arguments: Sequence[str]) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(len(OBJECTIVES)) as lanes:
         tables = dict(zip(OBJECTIVES, lanes.map(partial(_lane, options), OBJECTIVES), strict=True))
-    lines = aligned([HEADER, *table_rows(tables)], left=(0, 1, 2))
+    lines = aligned([HEADER, *table_rows(tables, _easy(options))], left=(0, 1, 2))
     minutes = (time.monotonic() - started) / 60
     took = f"{minutes:.1f} minutes; runs that were finished before were not made again"
     sys.stdout.write("\n".join([*lines, took]) + "\n")
 
 
-def table_rows(tables: Mapping[str, Sequence[Sequence[TableRow]]]) -> Iterator[tuple[str, ...]]:
+def table_rows(
+    tables: Mapping[str, Sequence[Sequence[TableRow]]],
+    easy: Mapping[str, Mapping[tuple[str, str], Score]],
+) -> Iterator[tuple[str, ...]]:
     """Cells of the table, below ``HEADER``.
 
     Args:
         tables: of each objective, the scores of its runs by seed. The untrained encoders are those
             of all of them: each objective draws other weights with the same seed.
+        easy: scores of features that nobody has to learn, by their name.
 
     Raises:
         ValueError: a score is missing.
@@ -70,9 +76,19 @@ def table_rows(tables: Mapping[str, Sequence[Sequence[TableRow]]]) -> Iterator[t
     encoders = {"untrained": [_by_benchmark(rows[0]) for rows in everyone]}
     encoders |= {name: [_by_benchmark(rows[-1]) for rows in runs] for name, runs in tables.items()}
     for benchmark in encoders["untrained"][0]:
-        for encoder, runs in encoders.items():
-            scores = [run[benchmark] for run in runs]
-            yield (*benchmark, encoder, *_summary(scores), f"{CHANCE[benchmark.dataset]:.3f}")
+        rows = {name: [run[benchmark] for run in runs] for name, runs in encoders.items()}
+        rows |= {name: [scores[benchmark]] for name, scores in easy.items()}
+        for name, scores in rows.items():
+            yield (*benchmark, name, *_summary(scores), f"{CHANCE[benchmark.dataset]:.3f}")
+
+
+def _easy(options: argparse.Namespace) -> dict[str, dict[tuple[str, str], Score]]:
+    """Of the clips that the first run was scored on."""
+    objective = next(iter(OBJECTIVES))
+    storage, model = open_storage(str(options.store / objective)), load_config(RECIPE).model
+    shape = (model.num_frames, model.frame_size_px)
+    run = f"{objective}_{options.seeds[0]}"
+    return {name: easy_scores(storage, run, of, shape) for name, of in EASY.items()}
 
 
 def _summary(scores: Sequence[Score]) -> tuple[str, ...]:

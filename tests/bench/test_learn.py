@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from sigma_pipeline.jobs.benchmarks.benchmark import Score
 from sigma_pipeline.jobs.scores import TableCell, TableRow
 from sigma_pipeline.pipeline.config import load_config
+from tests.bench.easy_features import frame_differences, mean_frame
 from tests.bench.learn import CHANCE, OBJECTIVES, RECIPE, _options, _run, table_rows
 
 
@@ -19,9 +21,11 @@ def test_each_encoder_is_shown_with_its_seeds_mean_range_and_interval() -> None:
     sigma = [[scored("untrained", 0.2), scored("step 9", value)] for value in (0.5, 0.8)]
     pixels = [[scored("untrained", 0.3), scored("step 9", value)] for value in (0.4, 0.6)]
 
-    rows = list(table_rows({"sigma": sigma, "pixels": pixels}))
+    easy = {("knn", "weizmann"): scored("any", 0.9).cells[0].scores[0]}
+    rows = list(table_rows({"sigma": sigma, "pixels": pixels}, {"mean frame": easy}))
 
-    assert [row[2] for row in rows] == ["untrained", "sigma", "pixels"]
+    assert [row[2] for row in rows] == ["untrained", "sigma", "pixels", "mean frame"]
+    assert rows[3][3:5] == ("0.900", "0.900")
     assert rows[0][3:5] == ("0.200 0.200 0.300 0.300", "0.250")
     assert rows[1] == (
         *("knn", "weizmann", "sigma"),
@@ -33,7 +37,16 @@ def test_a_score_that_is_missing_is_named() -> None:
     failed = TableRow("step 9", 9, (TableCell("knn", "weizmann", "failed"),))
 
     with pytest.raises(ValueError, match="step 9 has no score for knn on weizmann"):
-        list(table_rows({"sigma": [[scored("untrained", 0.2), failed]]}))
+        list(table_rows({"sigma": [[scored("untrained", 0.2), failed]]}, {}))
+
+
+def test_easy_features_tell_places_and_motion() -> None:
+    clips = torch.zeros(2, 3, 4, 16, 16)
+    clips[0, :, :, :8, :8] = 1.0  # lies still in the first quarter
+    clips[1, :, ::2, 8:, 8:] = 1.0  # flickers in the last one
+
+    assert mean_frame(clips).view(2, 8, 8)[:, 1, 1].tolist() == [1.0, 0.0]
+    assert frame_differences(clips).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
