@@ -18,7 +18,7 @@ from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.pool import Pool
 from sigma_pipeline.data_prep.ranges import Range, RangeReader
 from sigma_pipeline.data_prep.verdicts import BadSample, Rejected
-from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.infra.errors import StoreUnreachable
 from sigma_pipeline.infra.storage import Storage
 
 _GIB = 1 << 30
@@ -89,7 +89,7 @@ class FrameReader:
 
         Raises:
             BadSample: the sample is damaged or not there.
-            StageError: the store cannot be reached.
+            StoreUnreachable: the store cannot be reached.
         """
         source = self._pool.source(sample)
         numbers = (wanted + source.first_frame).tolist()
@@ -106,7 +106,7 @@ class FrameReader:
                 self._ranges.forget(*self._last_read)
             raise self._bad_sample(sample, str(error)) from error
         except OSError as error:
-            raise StageError(f"{source.tar} cannot be read: {error}") from error
+            raise StoreUnreachable(f"{source.tar} cannot be read: {error}") from error
         return out
 
     def _frames(self, sample: int, source: ClipSource, numbers: Collection[int]) -> Frames:

@@ -183,7 +183,8 @@ def _read_manifest(storage: Storage, ref: DatasetRef) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingInputError(
             f"dataset {ref.name!r}, split {ref.split!r}, is not there yet ({error}); "
-            "make it with: sigma-pipeline run --stage shard"
+            "make it with: sigma-pipeline run --stage shard; where that failed, see why "
+            "with: sigma-pipeline logs --stage shard"
         ) from error
     return manifest
 

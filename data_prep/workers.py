@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 Place = TypeVar("Place")
 Place_contra = TypeVar("Place_contra", contravariant=True)
 
-_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 _PARENT_CHECK_S = 1.0
 
 

@@ -7,7 +7,7 @@ in a configuration, and none of them is ever logged.
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +67,19 @@ def client() -> Any:
     process_id = os.getpid()
     with _lock_of(process_id):  # making a client takes long enough for all threads to begin one
         return _client_of(process_id)
+
+
+def give_up_after(total_s: float) -> None:
+    """Has this process try each request for no longer than about ``total_s``."""
+    global RETRY
+    longest_s = total_s / 2
+    RETRY = replace(
+        RETRY,
+        total_s=longest_s,
+        connect_timeout_s=min(RETRY.connect_timeout_s, longest_s),
+        read_timeout_s=min(RETRY.read_timeout_s, longest_s),
+    )
+    forget_clients()
 
 
 def forget_clients() -> None:

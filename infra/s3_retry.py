@@ -19,7 +19,7 @@ from botocore.exceptions import ConnectionError as EndpointError
 from botocore.parsers import ResponseParserError
 
 from sigma_pipeline.infra import s3_client
-from sigma_pipeline.infra.errors import ConfigError, StageError
+from sigma_pipeline.infra.errors import ConfigError, StageError, StoreRefuses, StoreUnreachable
 from sigma_pipeline.infra.s3_etag import DamagedError
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,10 @@ def repeat(uri: str, request: Callable[[], Result]) -> Result:
 
     Raises:
         FileNotFoundError: there is no such object; names its URI.
-        ConfigError: the bucket is missing or access is refused.
-        StageError: anything else, or no good answer within ``RETRY.total_s``.
+        ConfigError: the bucket is missing.
+        StoreRefuses: access is refused, or there are no credentials; also a ConfigError.
+        StoreUnreachable: no good answer within ``RETRY.total_s``.
+        StageError: anything else.
     """
     policy, begin, attempt, is_told = s3_client.RETRY, time.monotonic(), 0, False
     while True:
@@ -80,7 +82,7 @@ def repeat(uri: str, request: Callable[[], Result]) -> Result:
             delay_s = policy.delay_s(attempt) * (0.5 + secrets.randbelow(500) / 1000)
             tried_s = time.monotonic() - begin
             if tried_s + delay_s > policy.total_s:
-                raise StageError(
+                raise StoreUnreachable(
                     f"{uri}: no good answer from {s3_client.endpoint()} in {tried_s:.0f} s "
                     f"(last: {_reason(error)}); once it answers, the same command continues"
                 ) from error
@@ -122,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 def _explanation(error: Exception, uri: str) -> Exception:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return ConfigError(
+        return StoreRefuses(
             f"no credentials for {uri}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     code = error_code(error) if isinstance(error, ClientError) else ""
@@ -134,7 +136,7 @@ def _explanation(error: Exception, uri: str) -> Exception:
             "or change root_uri"
         )
     if code in _REFUSED:
-        return ConfigError(
+        return StoreRefuses(
             f"{s3_client.endpoint()} refuses access to {uri} ({code}); check AWS_ENDPOINT_URL, "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )

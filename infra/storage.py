@@ -168,8 +168,12 @@ class LocalStorage:
         _sync_folder(path.parent)
 
 
-def open_storage(root_uri: str) -> Storage:
+def open_storage(root_uri: str, *, patience_s: float | None = None) -> Storage:
     """The store at a local folder, made absolute, or at ``s3://bucket/prefix``.
+
+    Args:
+        root_uri: where it is.
+        patience_s: how long this process tries one that does not answer; some minutes when absent.
 
     Raises:
         ConfigError: another kind of address.
@@ -178,8 +182,11 @@ def open_storage(root_uri: str) -> Storage:
         return LocalStorage(os.path.abspath(Path(root_uri).expanduser()))
     if root_uri.startswith("s3://"):
         # boto3 takes half a second to import, and most runs on one machine never need it.
+        from sigma_pipeline.infra import s3_client
         from sigma_pipeline.infra.s3 import open_s3
 
+        if patience_s is not None:
+            s3_client.give_up_after(patience_s)
         return open_s3(root_uri)
     raise ConfigError(f"root_uri {root_uri!r}: expected a local folder or s3://bucket/prefix")
 

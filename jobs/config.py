@@ -64,9 +64,20 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     ``bf16_autocast``, and further from ``fp32``."""
     commit_every_steps: PositiveInt = 1000
     """The first (step 0, untrained) and the last step are always committed."""
+    commit_every_min: PositiveFloat | None = None
+    """Commits also when this time has passed since the last one."""
+    keep_last: PositiveInt = 2
+    """Newest commits that keep their optimizer state; weights of every commit stay."""
+    keep_every_steps: PositiveInt | None = None
+    """Commits at multiples of this keep it too."""
+    commit_grace_min: float = Field(default=60, ge=0)
+    """How long training goes on while no commit can be written (disk full, store unreachable), or
+    waits for data that cannot be read."""
+    max_bad_steps: PositiveInt = 3
+    """Steps in a row with numbers that are not finite before ``after_bad_steps`` is done."""
+    after_bad_steps: Literal["stop", "roll_back"] = "stop"
+    """``roll_back`` returns to the last commit and from there leaves those steps' batches out."""
     log_every_steps: PositiveInt = 10
-    keep_optimizer_commits: PositiveInt = 2
-    """Commits that keep their optimizer state; weights of every commit stay."""
 
     @field_validator("zero_stage", mode="before")
     @classmethod
@@ -146,23 +157,46 @@ class ShardLaunchConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class TrainLaunchConfig(BaseModel, frozen=True, extra="forbid"):
-    """Resources of training. One process per GPU where CUDA is found, else on CPU cores."""
+    """Resources of training, and how it lives on when an attempt at it ends.
+
+    One process per GPU where CUDA is found, else on CPU cores.
+    """
 
     nodes: PositiveInt = 1
     gpus_per_node: PositiveInt = 1
     cpu_processes: PositiveInt = 2
     """Processes per node on a machine without CUDA."""
     cpus_per_process: PositiveInt = 1
+    memory_gib: PositiveFloat | None = None
+    """Of a node; what the site gives when absent."""
     timeout_min: PositiveInt = 1440
+    """Of one attempt; training that needs longer saves in time and is queued again."""
+    continue_by: Literal["requeue", "chain"] = "requeue"
+    """How SLURM starts the next attempt. ``chain``: ``chain_jobs`` jobs are submitted at once, each
+    to start when the one before has ended; for sites where a job may not queue itself again."""
+    chain_jobs: PositiveInt = 8
+    max_attempts_without_progress: PositiveInt = 3
+    """Attempts in a row that end without a newer commit before the run is given up."""
+    backoff_s: PositiveFloat = 60
+    """Wait before an attempt after a failure; doubles with each failure without progress."""
+    stall_timeout_s: PositiveFloat = 1800
+    """Longest that one step may take: a rank that no longer answers ends the attempt then."""
+    preflight: bool = True
+    """Whether nodes are tried before the first step; SLURM's next attempt avoids a bad one."""
 
 
 class EvaluateLaunchConfig(BaseModel, frozen=True, extra="forbid"):
-    """Resources of the evaluation grid on one machine."""
+    """Resources of the evaluation grid on one machine: this one, or a node of SLURM."""
 
     cpus: PositiveInt = 2
     """Processor slots that Ray hands out."""
     cpus_per_task: PositiveInt = 1
     gpus_per_task: float = Field(default=0.0, ge=0)
+    gpus: NonNegativeInt = 0
+    """Of the node, asked of SLURM."""
+    memory_gib: PositiveFloat | None = None
+    """Of the node; what the site gives when absent."""
+    timeout_min: PositiveInt = 240
 
 
 class LaunchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -171,6 +205,24 @@ class LaunchConfig(BaseModel, frozen=True, extra="forbid"):
     cluster: Literal["local", "slurm", "debug"] = "local"
     partition: str | None = None
     account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    """Nodes never to be used, as SLURM lists them: ``n[1-3],n7``."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before the job: ``module load cuda``, ``source env.sh``. They are recorded with
+    the recipe: no place for secrets."""
+    python: str | None = None
+    """Command that starts Python on the nodes, as through a container: ``apptainer exec --nv
+    image.sif python``; the interpreter of this command when absent."""
+    host_python: str | None = None
+    """Python >= 3.11 on the nodes themselves, for what decides after an attempt and needs SLURM's
+    commands; the interpreter of this command when absent."""
+    sbatch: dict[str, str | int | bool] = {}
+    """More of sbatch's options by name: ``{mail-type: FAIL, exclusive: true}``."""
+    jobs_may_submit: bool = True
+    """Whether each commit submits its evaluation. False, for sites where jobs may not submit jobs:
+    one evaluation job follows the training."""
     shard: ShardLaunchConfig = ShardLaunchConfig()
     train: TrainLaunchConfig = TrainLaunchConfig()
     evaluate: EvaluateLaunchConfig = EvaluateLaunchConfig()

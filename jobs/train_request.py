@@ -63,9 +63,17 @@ class TrainRequest:
     teacher_sha256: str | None = None
     """Of the frozen teacher as the launching machine read it; None where there is no teacher."""
     cpus_per_process: int = 1
+    stall_timeout_s: float = 1800.0
+    """Longest that a rank may stay at one thing before the attempt is ended."""
+    preflight: bool = True
+    """Whether the nodes are tried before the first step."""
     launcher: ProcessIdentity | None = None
     """The process that waits for this job on the same machine. When it has died nobody would hear
     of the job any more, so the job saves and ends; None: nobody waits."""
+    max_attempts_without_progress: int = 3
+    """Failures in a row, without a newer commit, before the run is given up."""
+    failures_since: str = ""
+    """Id of attempts; failures before it do not count: a person has started the run anew then."""
 
 
 @dataclass(frozen=True)

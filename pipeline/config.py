@@ -15,6 +15,7 @@ from sigma_pipeline.data_prep.config import DatasetConfig, ShardConfig
 from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.infra.storage import is_local
 from sigma_pipeline.jobs.config import EvaluateConfig, LaunchConfig, TrackConfig, TrainConfig
+from sigma_pipeline.jobs.executor import sbatch_problems
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.pipeline.overrides import apply_overrides, parse_yaml
 from sigma_pipeline.pipeline.problems import describe
@@ -66,7 +67,12 @@ class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _check_sections_agree(self) -> Self:
-        problems = [*_dataset_problems(self), *_schedule_problems(self), *_place_problems(self)]
+        problems = [
+            *_dataset_problems(self),
+            *_schedule_problems(self),
+            *_place_problems(self),
+            *sbatch_problems(self.launch),
+        ]
         if problems:
             raise ValidationError.from_exception_data(
                 type(self).__name__,

@@ -25,11 +25,18 @@ _WITHOUT_EFFECT = frozenset(
         "train.loader.max_bad_fraction",
         "train.commit_every_steps",
         "train.log_every_steps",
-        "train.keep_optimizer_commits",
+        "train.commit_every_min",
+        "train.commit_grace_min",
+        "train.keep_last",
+        "train.keep_every_steps",
+        "train.max_bad_steps",
+        "train.after_bad_steps",
         "train.zero_stage",
         "model.execution",
     }
 )
+_RENAMED = {"keep_optimizer_commits": "keep_last"}
+"""Settings of training by their names of earlier releases."""
 _MICRO_BATCH = "train.micro_batch_clips"
 _TEACHER_PATH = "model.target.teacher_weights"
 _HEADLINE = (
@@ -74,11 +81,12 @@ def training_settings(config: PipelineConfig, version: str | Mapping[str, str]) 
 
 
 def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings recorded by an earlier release, with defaults for keys that came since."""
+    """Settings recorded by an earlier release: old names renewed, new keys with their defaults."""
+    train = {_RENAMED.get(key, key): value for key, value in recorded["train"].items()}
     return {
         **recorded,
         "model": ModelConfig.model_validate(recorded["model"]).model_dump(mode="json"),
-        "train": TrainConfig.model_validate(recorded["train"]).model_dump(mode="json"),
+        "train": TrainConfig.model_validate(train).model_dump(mode="json"),
     }
 
 

@@ -91,7 +91,7 @@ def test_processes_make_the_same_items_in_the_same_order() -> None:
 @pytest.mark.slow
 def test_signals_to_the_job_step_do_not_reach_the_decoding(endless: Iterator[int]) -> None:
     (process,) = multiprocessing.active_children()
-    for name in ("TERM", "INT", "USR1", "USR2"):
+    for name in ("TERM", "INT", "HUP", "USR1", "USR2"):
         subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
     time.sleep(1.5)
 

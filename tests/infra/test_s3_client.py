@@ -1,5 +1,6 @@
 """Endpoint and credentials come from the environment, and messages do not repeat them."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sigma_pipeline.infra import s3_client
-from sigma_pipeline.infra.errors import ConfigError
+from sigma_pipeline.infra.errors import ConfigError, StoreUnreachable
 from sigma_pipeline.infra.storage import open_storage
 
 
@@ -40,6 +41,19 @@ def test_missing_credentials_say_which_variables_to_set(
 
     with pytest.raises(ConfigError, match="set AWS_ACCESS_KEY_ID"):
         open_storage("s3://bucket").read("object")
+
+
+def test_a_process_that_has_little_time_gives_up_early(
+    use_endpoint: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_endpoint("http://127.0.0.1:9")
+    monkeypatch.setattr(s3_client, "RETRY", s3_client.RETRY)  # put back afterwards
+    storage, began_s = open_storage("s3://bucket", patience_s=1.0), time.monotonic()
+
+    with pytest.raises(StoreUnreachable):
+        storage.read("object")
+
+    assert time.monotonic() - began_s < 10
 
 
 def test_threads_that_begin_together_make_one_client(

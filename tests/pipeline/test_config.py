@@ -222,3 +222,17 @@ def test_the_resolved_recipe_is_plain_yaml(recipe_path: str) -> None:
     values = yaml.safe_load(load_config(recipe_path).to_yaml())
 
     assert values["train"]["optimizer"]["betas"] == [0.9, 0.95]
+
+
+def test_options_of_sbatch_that_the_launcher_sets_are_refused_by_their_key(
+    recipe_path: str,
+) -> None:
+    overrides = ["launch.sbatch={time: 5, mail-type: FAIL, qos: long}"]
+
+    with pytest.raises(ConfigError, match="2 problems") as caught:
+        load_config(recipe_path, overrides)
+
+    assert "launch.sbatch.time: is set by the launcher; use launch.train.timeout_min" in str(
+        caught.value
+    )
+    assert "launch.sbatch.qos: is set by the launcher; use launch.qos" in str(caught.value)

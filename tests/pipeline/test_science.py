@@ -98,7 +98,7 @@ def test_another_version_of_the_data_is_other_science(settings: Settings) -> Non
         ("train.loader.max_bad_fraction=0.7", "train.loader.max_bad_fraction"),
         ("train.commit_every_steps=7", "train.commit_every_steps"),
         ("train.log_every_steps=7", "train.log_every_steps"),
-        ("train.keep_optimizer_commits=7", "train.keep_optimizer_commits"),
+        ("train.keep_last=7", "train.keep_last"),
         ("train.micro_batch_clips=2", "train.micro_batch_clips"),
     ],
 )
@@ -140,3 +140,11 @@ def test_a_record_without_a_newer_key_counts_as_its_default(settings: Settings) 
     del recorded["model"]["temperature"]
 
     assert science_fingerprint(completed(recorded)) == science_fingerprint(settings())
+
+
+def test_a_setting_recorded_under_its_old_name_is_the_one_of_now(settings: Settings) -> None:
+    recorded = settings("train.keep_last=5")
+    train = recorded["train"]
+    train["keep_optimizer_commits"] = train.pop("keep_last")
+
+    assert completed(recorded) == settings("train.keep_last=5")
