@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _FLUSH_INTERVAL_S = 2.0
 _SEGMENT_BYTES = 256 << 10
+_SEGMENTS_OF_AN_END = 2  # the last one may have just begun
 _ENDED = -1  # the position after a segment's closing line: no need to look there again
 
 
@@ -38,15 +39,20 @@ class Entry:
 
 
 class Journal:
-    """The pen of one attempt of one job. Calls cost an append; they may come from any thread."""
+    """The pen of one attempt of one job. Calls cost an append; they may come from any thread.
+
+    What they append is brought to the store every few seconds by a thread, however slow the store.
+    """
 
     def __init__(self, storage: Storage, run_name: str, attempt: str, stage: str) -> None:
         self._storage = storage
         self._folder = _folder(run_name)
         self._attempt = attempt
         self._stage = stage
-        self._lock = threading.RLock()
+        self._appending = threading.Lock()
         self._pending: list[dict[str, Any]] = []
+        self._flushing = threading.RLock()  # held while the store is written to
+        self._flusher: threading.Thread | None = None
         self._number = 1  # of the current segment, once it has begun
         self._segment = bytearray()  # its lines as they lie in the store; empty: not begun
         self._flushed_at_s = time.monotonic()
@@ -82,32 +88,39 @@ class Journal:
         Raises:
             PipelineError, OSError: the store failed; the entries are kept for the next flush.
         """
-        with self._lock:
+        with self._flushing:
             self._flushed_at_s = time.monotonic()
-            if not self._pending:
+            with self._appending:
+                entries = self._pending[:]
+            if not entries:
                 return
-            lines = b"".join(_encode(entry) for entry in self._pending)
+            lines = b"".join(_encode(entry) for entry in entries)
             if self._segment:
                 self._storage.write(self._key(), bytes(self._segment + lines))
                 self._segment += lines
             else:
                 self._begin_segment(lines)
-            self._pending.clear()
+            with self._appending:
+                del self._pending[: len(entries)]
             if len(self._segment) >= _SEGMENT_BYTES:
                 self._end_segment()
 
     def close(self) -> None:
         """Flushes, and tells readers that no more entries of this attempt will come."""
-        with self._lock:
+        with self._flushing:
             self.flush()
             if self._segment:
                 self._end_segment()
 
     def _add(self, kind: str, **fields: Any) -> None:
-        with self._lock:
+        with self._appending:
             self._pending.append({"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields})
-            if time.monotonic() - self._flushed_at_s >= _FLUSH_INTERVAL_S:
-                self._flush_or_wait()
+            is_due = time.monotonic() - self._flushed_at_s >= _FLUSH_INTERVAL_S
+            if is_due and (self._flusher is None or not self._flusher.is_alive()):
+                self._flusher = threading.Thread(
+                    target=self._flush_or_wait, name="journal", daemon=True
+                )
+                self._flusher.start()
 
     def _flush_or_wait(self) -> None:
         """A short failure of the store stops nobody here; it does at the flush before a commit."""
@@ -157,14 +170,35 @@ def read_entries(
         start = positions.get(key, 0)
         if start == _ENDED:
             continue
-        data = storage.read(key, start)
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = [_decode(line, storage.uri(key)) for line in whole.splitlines()]
-        has_ended = any(line.get("kind") == "end" for line in lines)
-        positions[key] = _ENDED if has_ended else start + len(whole)
-        attempt = key.rpartition("/")[2].rpartition("-")[0]
-        entries += (_entry(line, attempt) for line in lines if "time_ms" in line)
+        found, size, has_ended = _read_segment(storage, key, start)
+        positions[key] = _ENDED if has_ended else start + size
+        entries += found
     return entries, positions
+
+
+def last_metrics(storage: Storage, run_name: str, attempts: Iterable[str]) -> list[Entry]:
+    """The numbers written last by the first of ``attempts`` that wrote any, in their order.
+
+    Of a long attempt that is its end: a thousand entries or so, whatever the length of the journal.
+    """
+    keys = storage.list(_folder(run_name))
+    for attempt in attempts:
+        segments = [key for key in keys if key.startswith(f"{_folder(run_name)}/{attempt}-")]
+        found = [_read_segment(storage, key, 0)[0] for key in segments[-_SEGMENTS_OF_AN_END:]]
+        metrics = [entry for entries in found for entry in entries if entry.kind == "metrics"]
+        if metrics:
+            return metrics
+    return []
+
+
+def _read_segment(storage: Storage, key: str, start: int) -> tuple[list[Entry], int, bool]:
+    """Entries from byte ``start`` on, the bytes they take, and whether that was all."""
+    data = storage.read(key, start)
+    whole = data[: data.rfind(b"\n") + 1]
+    lines = [_decode(line, storage.uri(key)) for line in whole.splitlines()]
+    attempt = key.rpartition("/")[2].rpartition("-")[0]
+    entries = [_entry(line, attempt) for line in lines if "time_ms" in line]
+    return entries, len(whole), any(line.get("kind") == "end" for line in lines)
 
 
 def _folder(run_name: str) -> str:

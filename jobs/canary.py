@@ -5,6 +5,7 @@ again before the first step. Weights that were mixed up, half read, or meant for
 up here instead of as a run that silently starts from scratch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import safetensors.torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import Commit, train_folder
-from sigma_pipeline.model.sigma import Sigma
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.sigma import Sigma, build_sigma
+from sigma_pipeline.model.teachers import TeacherTarget
+from sigma_pipeline.model.weights import restore_weights
 
 CANARY_CLIPS = 8
 TOLERANCE = 1e-3
@@ -43,6 +47,28 @@ def load_canary(storage: Storage, run_name: str) -> Canary:
     """The run's canary."""
     tensors = safetensors.torch.load(storage.read(_key(run_name)))
     return Canary(clip=tensors["clip"], mask=tensors["mask"])
+
+
+class CanaryModel:
+    """A model on the CPU for weights that are not those of any engine."""
+
+    def __init__(self, config: ModelConfig, seed: int, canary: Canary) -> None:
+        self._model = build_sigma(config, seed)
+        self._canary = canary
+
+    def share_teacher(self, model: Sigma) -> None:
+        """Takes a frozen teacher that lies on the CPU already; else its own is read once more."""
+        if isinstance(self._model.head, TeacherTarget) and isinstance(model.head, TeacherTarget):
+            self._model.head.teacher = model.head.teacher
+
+    def loss_of(self, weights: Mapping[str, Tensor]) -> float:
+        """See ``canary_loss``.
+
+        Args:
+            weights: on the CPU, in float32; they become the model's own, so nothing is copied.
+        """
+        restore_weights(self._model, weights, assign=True)
+        return canary_loss(self._model, self._canary)
 
 
 @torch.no_grad()

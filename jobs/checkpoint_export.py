@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs.commits import Commit, list_commits, load_weights
+from sigma_pipeline.jobs.checkpoints import load_weights
+from sigma_pipeline.jobs.commits import Commit, list_commits
 from sigma_pipeline.model.checkpoint_files import write_safetensors
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.huggingface import write_huggingface

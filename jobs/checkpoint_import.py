@@ -7,23 +7,24 @@ no optimizer state.
 import hashlib
 import logging
 import math
-import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
+from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.storage import Storage, write_json_if_absent
-from sigma_pipeline.jobs.attempts import register_attempt
 from sigma_pipeline.jobs.commits import (
     WEIGHTS_FILE,
     Commit,
     free_run_name,
     newest_commit,
     put_commit,
+    put_hint,
     train_folder,
 )
-from sigma_pipeline.jobs.pieces import Piece, write_pieces
+from sigma_pipeline.jobs.pieces import Piece
+from sigma_pipeline.jobs.tensor_pieces import write_pieces
 from sigma_pipeline.model.checkpoint_files import Checkpoint, read_checkpoint
 from sigma_pipeline.model.config import ModelConfig
 
@@ -61,7 +62,7 @@ def import_checkpoint(
         commit = _imported(run_name, model, weights, pieces)
         existing = newest_commit(storage, run_name)
         if existing is None:
-            commit = _put(storage, commit, weights, path)
+            commit = _put(storage, commit, weights)
         else:
             commit = _same_import(storage, existing, commit)
     _end_training(storage, commit, path, checkpoint.kind)
@@ -108,11 +109,11 @@ def _imported(run_name: str, model: ModelConfig, weights: Path, pieces: list[Pie
     )
 
 
-def _put(storage: Storage, commit: Commit, weights: Path, path: Path) -> Commit:
-    facts = {"host": socket.gethostname(), "imported": path.name}
-    commit = replace(commit, attempt=register_attempt(storage, commit.run_name, facts))
+def _put(storage: Storage, commit: Commit, weights: Path) -> Commit:
+    commit = replace(commit, attempt=new_attempt())
     storage.upload(weights, f"{commit.prefix}/{WEIGHTS_FILE}")
     put_commit(storage, commit)
+    put_hint(storage, commit)
     return commit
 
 

@@ -8,7 +8,7 @@ fragments of parameters here, which any number of ranks can read at any stage.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch import Tensor
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit
 from sigma_pipeline.jobs.masters import flat_masters, owned_fragments
-from sigma_pipeline.jobs.pieces import Piece, Wanted, read_wanted, write_pieces
+from sigma_pipeline.jobs.pieces import DamagedCommit, Piece, Wanted
+from sigma_pipeline.jobs.tensor_pieces import read_wanted, write_pieces
+from sigma_pipeline.model import weights as weight_files
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
     from deepspeed import DeepSpeedEngine
@@ -28,31 +30,44 @@ commit are the masters."""
 
 def optimizer_steps(engine: "DeepSpeedEngine") -> int:
     """Updates applied so far; 0 before the first."""
-    states = list(_inner_state(engine).values())
+    states = list(optimizer_state(engine).values())
     return int(states[0]["step"]) if states else 0
 
 
+def optimizer_state(engine: "DeepSpeedEngine") -> dict[Tensor, dict[str, Tensor]]:
+    """What AdamW keeps, by this rank's parts of the parameter groups; empty before its first step.
+
+    Only an update changes it, as it does the weights.
+    """
+    state: dict[Tensor, dict[str, Tensor]] = engine.optimizer.optimizer.state
+    return state
+
+
+def has_finite_state(engine: "DeepSpeedEngine") -> bool:
+    """Whether all numbers of this rank's masters and moments are finite."""
+    state = optimizer_state(engine)
+    moments = [tensors[moment] for tensors in state.values() for moment in MOMENTS]
+    return all(bool(values.isfinite().all()) for values in [*flat_masters(engine), *moments])
+
+
 def write_optimizer(
-    engine: "DeepSpeedEngine", storage: Storage, prefix: str, folder: Path, *, file: str
+    moments: Mapping[str, Tensor],
+    starts: Mapping[str, int],
+    storage: Storage,
+    prefix: str,
+    path: Path,
 ) -> list[Piece]:
-    """Puts the moments that this rank owns as ``prefix/file``; no other rank is asked.
+    """Puts the moments that a rank owns in the folder ``prefix``; no other rank is asked.
 
     Args:
-        engine: after at least one step.
+        moments: see ``Snapshot``.
+        starts: of each, number of its first element in the whole.
         storage: where the commit goes.
         prefix: key of the commit's folder.
-        folder: on this machine, for the file on its way.
-        file: a name that no other rank uses.
+        path: on this machine, for the file on its way; of a name that no other rank uses.
     """
-    state = _inner_state(engine)
-    tensors, starts = {}, {}
-    for fragment in owned_fragments(engine):
-        for moment in MOMENTS:
-            name = f"{moment}/{fragment.parameter}"
-            tensors[name] = fragment.of(state[fragment.flat][moment])
-            starts[name] = fragment.start
-    pieces = write_pieces(folder / file, tensors, starts)
-    storage.upload(folder / file, f"{prefix}/{file}")
+    pieces = write_pieces(path, moments, starts)
+    storage.upload(path, f"{prefix}/{path.name}")
     return pieces
 
 
@@ -88,9 +103,23 @@ def write_weights(
     return pieces, sha256
 
 
-def _inner_state(engine: "DeepSpeedEngine") -> dict[Tensor, dict[str, Any]]:
-    state: dict[Tensor, dict[str, Any]] = engine.optimizer.optimizer.state
-    return state
+def load_weights(storage: Storage, commit: Commit) -> dict[str, Tensor]:
+    """All weights of a commit, on the CPU.
+
+    Raises:
+        DamagedCommit: the file is not there, or not the one that was committed.
+    """
+    key = f"{commit.prefix}/{WEIGHTS_FILE}"
+    try:
+        data = storage.read(key)
+    except FileNotFoundError as error:
+        raise DamagedCommit(f"{storage.uri(key)} is missing") from error
+    if hashlib.sha256(data).hexdigest() != commit.weights_sha256:
+        raise DamagedCommit(
+            f"{storage.uri(key)} is damaged: its {len(data)} bytes are not those that were "
+            "committed; use an earlier commit"
+        )
+    return weight_files.load_weights(data)
 
 
 def _step_tensor(optimizer: torch.optim.Optimizer, flat: Tensor, steps: int) -> Tensor:

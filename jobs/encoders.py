@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit
 from sigma_pipeline.model.config import ModelConfig
-from sigma_pipeline.model.encoder import Encoder
-from sigma_pipeline.model.weights import build_encoder, load_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sigma_pipeline.model.encoder import Encoder
 
 SUPERVISED = "supervised"
 
@@ -53,12 +54,14 @@ def committed_encoder(commit: Commit) -> EncoderSource:
     )
 
 
-def load_state(storage: Storage, source: EncoderSource) -> dict[str, Tensor]:
+def load_state(storage: Storage, source: EncoderSource) -> "dict[str, Tensor]":
     """All weights in the file of ``source``, on the CPU.
 
     Raises:
         StageError: the file is not the one that was recorded.
     """
+    from sigma_pipeline.model.weights import load_weights  # PyTorch, which tables have no use for
+
     data = storage.read(source.weights_key)
     if hashlib.sha256(data).hexdigest() != source.weights_sha256:
         raise StageError(
@@ -68,6 +71,8 @@ def load_state(storage: Storage, source: EncoderSource) -> dict[str, Tensor]:
     return load_weights(data)
 
 
-def load_encoder(storage: Storage, source: EncoderSource) -> Encoder:
+def load_encoder(storage: Storage, source: EncoderSource) -> "Encoder":
     """The encoder of ``source``, in evaluation mode, on the CPU."""
+    from sigma_pipeline.model.weights import build_encoder
+
     return build_encoder(source.model_config, load_state(storage, source))

@@ -131,23 +131,15 @@ def whole_master(parameter: nn.Parameter) -> Tensor:
     return master
 
 
-def whole_weights(engine: "DeepSpeedEngine", *, is_kept: bool) -> dict[str, Tensor]:
-    """All weights in float32 by name; every rank calls it, in step with the others.
+def whole_weights(engine: "DeepSpeedEngine") -> Iterator[tuple[str, Tensor]]:
+    """All weights in float32 by name, one after the other, on the engine's device.
 
-    Args:
-        engine: of this rank.
-        is_kept: whether this rank wants them; else it helps the others and gets nothing. They lie
-            on the CPU where they had to be put together, and are the module's own where not.
+    They are the module's own where ``has_whole_weights``; else every rank has to take all of them,
+    in step with the others.
     """
-    parameters = dict(engine.module.named_parameters())
-    if has_whole_weights(engine):
-        return {name: parameter.detach() for name, parameter in parameters.items()}
-    weights = {}
-    for name, parameter in parameters.items():
-        master = whole_master(parameter)
-        if is_kept:
-            weights[name] = master.cpu()
-    return weights
+    are_whole = has_whole_weights(engine)
+    for name, parameter in engine.module.named_parameters():
+        yield name, parameter.detach() if are_whole else whole_master(parameter)
 
 
 def has_whole_weights(engine: "DeepSpeedEngine") -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.data_prep.replacement import Replaced, damaged_shards, is_over_budget
-from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.infra.errors import PipelineError, StageError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import train_folder
@@ -47,6 +47,7 @@ class ReplacedSamples:
         self._met: dict[_Identity, Replaced] = {}
         earlier = read_replaced(storage, request.run_name) if journal is not None else []
         self._listed = {_identity(each) for each in earlier}
+        self._new: dict[_Identity, Replaced] = {}
         self._num_files = 0
 
     def note(self, batches: Iterable[Batch]) -> None:
@@ -87,22 +88,28 @@ class ReplacedSamples:
         )
 
     def _list(self, replaced: Iterable[Replaced], journal: Journal) -> None:
-        """Writes down those that no attempt has met before, if there are any."""
-        new: dict[_Identity, Replaced] = {}
+        """Writes down those that no attempt has met before, if there are any.
+
+        A failing store does not end training here, but at the commits: the next call tries again.
+        """
         for each in replaced:
-            if _identity(each) not in self._listed:
-                new.setdefault(_identity(each), each)
-        if not new:
+            if _identity(each) not in self._listed and _identity(each) not in self._new:
+                self._new[_identity(each)] = each
+                log.warning("Another sample was taken in the place of a bad one: %s", each.reason)
+        if not self._new:
             return
-        self._listed |= new.keys()
-        self._num_files += 1
-        name = f"{self._attempt}-{self._num_files:05d}.jsonl"
+        name = f"{self._attempt}-{self._num_files + 1:05d}.jsonl"
         key = f"{_folder(self._request.run_name)}/{name}"
-        lines = (json.dumps(asdict(each), ensure_ascii=False) for each in new.values())
-        self._storage.write(key, "".join(f"{line}\n" for line in lines).encode())
+        lines = (json.dumps(asdict(each), ensure_ascii=False) for each in self._new.values())
+        try:
+            self._storage.write(key, "".join(f"{line}\n" for line in lines).encode())
+        except (OSError, PipelineError) as error:
+            log.warning("The list of bad samples is not written yet: %s", error)
+            return
         journal.artifact(f"{ARTIFACTS}/{name}", key)
-        for each in new.values():
-            log.warning("Another sample was taken in the place of a bad one: %s", each.reason)
+        self._num_files += 1
+        self._listed |= self._new.keys()
+        self._new = {}
 
 
 def read_replaced(storage: Storage, run_name: str) -> list[Replaced]:

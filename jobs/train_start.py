@@ -1,7 +1,7 @@
 """Everything that training needs before its first step, as the newest commit left it."""
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,14 +11,18 @@ from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.data_prep.clip_plan import ClipPlan
 from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.loader import TrainLoader
-from sigma_pipeline.infra.errors import ConfigError, StageError
+from sigma_pipeline.data_prep.pool import Pool
+from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.canary import Canary, check_canary, load_canary, store_canary
 from sigma_pipeline.jobs.checkpoints import restore_optimizer
-from sigma_pipeline.jobs.commits import Commit, load_weights, newest_commit
+from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
+from sigma_pipeline.jobs.preflight import naming_rank
+from sigma_pipeline.jobs.train_batches import batches_through_outages
 from sigma_pipeline.jobs.train_request import TrainRequest
+from sigma_pipeline.jobs.train_resume import find_resumable
 from sigma_pipeline.jobs.train_step import batch_masks
 from sigma_pipeline.model.config import TargetConfig
 from sigma_pipeline.model.sigma import build_sigma
@@ -42,39 +46,57 @@ class TrainStart:
     canary: Canary
     datasets: tuple[dict[str, str], ...]
     """Name, split, version and root_hash of each that is read."""
+    pool: Pool
+    """All samples, by the numbers that batches give."""
 
 
-def prepare_start(request: TrainRequest, context: RankContext, storage: Storage) -> TrainStart:
-    """Loader and engine, with weights and optimizer of the newest commit if there is one.
+def prepare_start(
+    request: TrainRequest,
+    context: RankContext,
+    storage: Storage,
+    on_outage: Callable[[], object] = lambda: None,
+) -> TrainStart:
+    """Loader and engine, with weights and optimizer of the newest whole commit if there is one.
+
+    Args:
+        request: what is trained.
+        context: of this rank.
+        storage: where the run lies.
+        on_outage: see ``batches_through_outages``.
 
     Raises:
         ConfigError: the run has other settings, or batch, ranks and micro-batches do not fit.
         MissingInputError: the dataset is not there.
-        StageError: the newest commit is damaged, or cannot be resumed; or some node cannot
-            read the frozen teacher, or has another one.
+        StageError: there are commits, but none that can be resumed; or some node cannot read the
+            frozen teacher, or has another one.
     """
     require_teacher(request.model.target, request.teacher_sha256, context)
     indexes = [Index.load(storage, ref, Path(request.scratch_dir)) for ref in request.datasets]
     datasets = tuple(asdict(index.ref) | {"root_hash": index.root_hash} for index in indexes)
     loader = _build_loader(request, context, storage, indexes)
-    # Looked up by one rank: between two looks an older attempt might still commit.
-    commit = context.from_first(lambda: newest_commit(storage, request.run_name))
-    if commit is not None:
-        check_resumable(commit, request, datasets)
+    commit, weights = find_resumable(request, context, storage, datasets)
     model = build_sigma(request.model, request.seed)
     if commit is not None:
-        restore_weights(model, load_weights(storage, commit))
+        restore_weights(model, weights)
         check_canary(model.to(context.device), load_canary(storage, request.run_name), commit)
     engine = build_engine(model, request.train, loader.accumulation_steps, context.device)
     if commit is not None and commit.has_optimizer:
         restore_optimizer(engine, storage, commit)
-    batches = loader.micro_batches(commit.epoch if commit else 0, commit.batch if commit else 0)
+    batches = batches_through_outages(
+        loader,
+        commit.epoch * loader.batches_per_epoch + commit.batch if commit else 0,
+        grace_s=60 * request.train.commit_grace_min,
+        on_outage=on_outage,
+    )
     if commit is None:
-        first = next(batches)
+        with naming_rank(context):
+            first = next(batches)
         batches = chain([first], batches)
         context.from_first(lambda: _store_canary(request, storage, first[0]))
     canary = load_canary(storage, request.run_name)
-    return TrainStart(batches, loader.batches_per_epoch, engine, commit, canary, datasets)
+    return TrainStart(
+        batches, loader.batches_per_epoch, engine, commit, canary, datasets, Pool(indexes)
+    )
 
 
 def require_teacher(target: TargetConfig, sha256: str | None, context: RankContext) -> None:
@@ -116,36 +138,6 @@ def _teacher_problem(target: TargetConfig, sha256: str | None, *, is_first_on_no
     if here == sha256:
         return ""
     return f"target.teacher_weights={path} has sha256 {here}, and {sha256} where it was launched"
-
-
-def check_resumable(
-    commit: Commit, request: TrainRequest, datasets: tuple[dict[str, str], ...]
-) -> None:
-    """Refuses a commit of another science, or one that training cannot go on from.
-
-    Raises:
-        ConfigError: settings or data are not those that the run was begun with.
-        StageError: the optimizer state was dropped.
-    """
-    if commit.config_fingerprint != request.config_fingerprint or commit.datasets != datasets:
-        raise ConfigError(
-            f"run {request.run_name!r} was begun with other settings or data (fingerprint "
-            f"{commit.config_fingerprint}, now {request.config_fingerprint}; data "
-            f"{_shown(commit.datasets)}, now {_shown(datasets)}); choose a new run_name, or the "
-            "settings of then"
-        )
-    if commit.step > 0 and not commit.has_optimizer:
-        raise StageError(
-            f"commit {commit.prefix} has no optimizer state, so training cannot go on from it; "
-            "choose a new run_name"
-        )
-
-
-def _shown(datasets: Iterable[Mapping[str, str]]) -> str:
-    return ", ".join(
-        "{name}/{split} {version} with root hash {root_hash:.12}".format(**dataset)
-        for dataset in datasets
-    )
 
 
 def _build_loader(

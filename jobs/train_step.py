@@ -1,6 +1,6 @@
 """One optimizer step of SIGMA over a global batch, on a DeepSpeed engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from sigma_pipeline.data_prep.draws import sample_seed
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.masters import own_parameters_fetched, renormalize_prototypes
 from sigma_pipeline.jobs.optimizer import set_learning_rate
+from sigma_pipeline.jobs.pace import Pace
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.masking import tube_masks
 from sigma_pipeline.model.scores import CosineScores, joined_scores
@@ -44,24 +45,36 @@ class StepOutcome:
     """Over all ranks, before clipping; infinite when the step was not applied."""
     is_applied: bool
     """False when the loss of some rank, or a gradient, was not finite."""
+    losses: tuple[Tensor, ...] = ()
+    """Of this rank's micro-batches."""
 
 
 class TrainStep:
     """Takes steps; a batch and the weights say all that goes in."""
 
     def __init__(
-        self, engine: "DeepSpeedEngine", context: RankContext, *, model: ModelConfig, seed: int
+        self,
+        engine: "DeepSpeedEngine",
+        context: RankContext,
+        *,
+        model: ModelConfig,
+        seed: int,
+        before_update: Callable[[], None] = lambda: None,
     ) -> None:
+        """``before_update``: called just before weights and optimizer state change."""
         self._engine = engine
         self._context = context
         self._model = model
         self._seed = seed
+        self._before_update = before_update
+        self.pace = Pace(context.device)
 
     def __call__(self, batches: Sequence[Batch], learning_rate: float) -> StepOutcome:
         """Gradients over all micro-batches, one update, prototypes back on the sphere.
 
         A loss that is not finite on any rank keeps the update from being applied on every rank.
         """
+        self.pace.begin()
         set_learning_rate(self._engine.optimizer.param_groups, learning_rate)
         is_scored_first = self._is_scored_first(len(batches))
         inputs = [self._inputs(batch, keep_target=is_scored_first) for batch in batches]
@@ -76,14 +89,18 @@ class TrainStep:
             output = self._engine(
                 each.clip, each.mask, assign, each.branch_scales, each.target_features
             )
+            self.pace.meet()
             self._engine.backward(_nan_unless_finite(output.loss))
-            self._engine.step()  # updates after the last micro-batch
             numbers.append({"loss": output.loss.detach(), **output.numbers})
+            if len(numbers) == len(inputs):
+                self._before_update()
+            self._engine.step()  # updates after the last micro-batch
         is_applied = self._engine.skipped_steps == skipped_before
         if is_applied and self._model.objective == "sigma":
             renormalize_prototypes(self._engine)
         means = {name: torch.stack([each[name] for each in numbers]).mean() for name in numbers[0]}
-        return StepOutcome(means, float(self._engine.get_global_grad_norm()), is_applied)
+        norm = float(self._engine.get_global_grad_norm())
+        return StepOutcome(means, norm, is_applied, tuple(each["loss"] for each in numbers))
 
     def _is_scored_first(self, num_batches: int) -> bool:
         """Whether the micro-batches are assigned all together, before any is trained on."""
@@ -99,7 +116,7 @@ class TrainStep:
         device = self._context.device
         clip = batch.clip.to(device, non_blocking=True)
         mask = batch_masks(batch, self._model, self._seed)
-        scales = branch_scales(self._model, _seeds(batch, self._seed, "drop_path"))
+        scales = batch_scales(batch, self._model, self._seed)
         if scales is not None:
             scales = scales.to(device, non_blocking=True)
         features = None
@@ -122,6 +139,7 @@ class TrainStep:
         return [_known(Assignments(*part, whole.numbers)) for part in parts]
 
     def _assign_over_ranks(self, target: CosineScores, prediction: CosineScores) -> Assignments:
+        self.pace.meet()
         return assign_both(target, prediction, self._model, self._context.sum_on_device)
 
     def _scores(self, inputs: _Inputs) -> tuple[CosineScores, CosineScores]:
@@ -140,6 +158,11 @@ class TrainStep:
 def batch_masks(batch: Batch, model: ModelConfig, seed: int) -> Tensor:
     """Masks of a batch's clips, drawn from seed, epoch and position alone; True: hidden."""
     return tube_masks(model, _seeds(batch, seed, "mask"))
+
+
+def batch_scales(batch: Batch, model: ModelConfig, seed: int) -> Tensor | None:
+    """What stochastic depth does to a batch's clips; drawn like masks. None where there is none."""
+    return branch_scales(model, _seeds(batch, seed, "drop_path"))
 
 
 def _seeds(batch: Batch, seed: int, purpose: str) -> list[int]:

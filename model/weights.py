@@ -84,8 +84,10 @@ def build_encoder(config: ModelConfig, state: Mapping[str, Tensor]) -> Encoder:
     return encoder.eval()
 
 
-def restore_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copies a complete state into a module.
+def restore_weights(
+    module: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False
+) -> None:
+    """Copies a complete state into a module; with ``assign`` the tensors become the module's own.
 
     Raises:
         ValueError: names or shapes differ; all differences are named, nothing is copied.
@@ -93,7 +95,7 @@ def restore_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     problems = shape_problems(shapes(module.state_dict()), shapes(state))
     if problems:
         raise ValueError(f"weights do not fit the model: {'; '.join(problems)}")
-    module.load_state_dict(dict(state))
+    module.load_state_dict(dict(state), assign=assign)
 
 
 def shared_settings(config: ModelConfig) -> dict[str, Any]:

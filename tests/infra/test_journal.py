@@ -4,13 +4,14 @@ import json
 import logging
 import math
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
 
 from sigma_pipeline.infra import journal
 from sigma_pipeline.infra.errors import StageError
-from sigma_pipeline.infra.journal import Entry, Journal, read_entries
+from sigma_pipeline.infra.journal import Entry, Journal, last_metrics, read_entries
 from sigma_pipeline.infra.storage import LocalStorage, Storage
 
 _FOLDER = "runs/demo/journal"
@@ -35,6 +36,47 @@ class UnreliableStorage(LocalStorage):
             raise StageError("the store is down")
 
 
+class Hanging:
+    """While it is entered, whoever passes it waits."""
+
+    def __init__(self) -> None:
+        self.num_waiting = 0
+        self._is_open = threading.Event()
+        self._is_open.set()
+
+    def __enter__(self) -> None:
+        """Closes the way."""
+        self._is_open.clear()
+
+    def __exit__(self, *_: object) -> None:
+        """Opens it."""
+        self._is_open.set()
+
+    def pass_it(self) -> None:
+        """Waits until the way is open."""
+        self.num_waiting += 1
+        assert self._is_open.wait(60)
+
+
+HANGING = Hanging()
+
+
+@dataclass(frozen=True)
+class HangingStorage(LocalStorage):
+    """Answers no write while ``HANGING`` is entered."""
+
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        """See ``Storage``."""
+        HANGING.pass_it()
+        return super().write_if_absent(key, data)
+
+
+def _wait(pen: Journal) -> None:
+    """Until what is due has been flushed."""
+    if pen._flusher is not None:
+        pen._flusher.join()
+
+
 def _steps(entries: list[Entry]) -> list[int]:
     return [entry.fields["step"] for entry in entries]
 
@@ -43,6 +85,7 @@ def _write_steps(storage: Storage, attempt: str, steps: range) -> None:
     pen = Journal(storage, "demo", attempt, "train")
     for step in steps:
         pen.metrics(step, {"train/loss": float(step)})
+        _wait(pen)
     pen.close()
 
 
@@ -115,6 +158,22 @@ def test_entries_are_flushed_by_time_without_being_asked_for(
     pen.metrics(1, {"train/loss": 1.0})
     monkeypatch.setattr(journal, "_FLUSH_INTERVAL_S", 0.0)
     pen.metrics(2, {"train/loss": 1.0})
+    _wait(pen)
+
+    assert _steps(read_entries(local_storage, "demo")[0]) == [1, 2]
+
+
+def test_a_store_that_hangs_holds_nobody_up_who_writes(local_storage: LocalStorage) -> None:
+    pen = Journal(HangingStorage(local_storage.root_uri), "demo", "a1", "train")
+    pen.metrics(1, {"train/loss": 1.0})
+    flusher = threading.Thread(target=pen.flush)
+    with HANGING:
+        flusher.start()
+        while not HANGING.num_waiting:
+            time.sleep(0.001)
+        pen.metrics(2, {"train/loss": 1.0})
+    flusher.join()
+    pen.close()
 
     assert _steps(read_entries(local_storage, "demo")[0]) == [1, 2]
 
@@ -226,13 +285,16 @@ def test_a_store_that_is_down_for_a_while_neither_stops_the_job_nor_loses_a_numb
 
     with caplog.at_level(logging.WARNING):
         pen.metrics(1, {"train/loss": 1.0})
+        _wait(pen)
         local_storage.write("down", b"")
-        pen.metrics(2, {"train/loss": 1.0})
-        pen.metrics(3, {"train/loss": 1.0})
+        for step in (2, 3):
+            pen.metrics(step, {"train/loss": 1.0})
+            _wait(pen)
         with pytest.raises(StageError, match="down"):
             pen.flush()
         local_storage.delete("down")
         pen.metrics(4, {"train/loss": 1.0})
+        _wait(pen)
 
     assert _steps(read_entries(storage, "demo")[0]) == [1, 2, 3, 4]
     assert caplog.text.count("Journal not written") == 1
@@ -256,3 +318,17 @@ def test_entries_from_many_threads_all_arrive(
     pen.close()
 
     assert sorted(_steps(read_entries(local_storage, "demo")[0])) == list(range(800))
+
+
+def test_the_end_of_an_attempt_is_read_without_what_lies_before(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_steps(storage, "a1", range(3))
+    monkeypatch.setattr(journal, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(journal, "_FLUSH_INTERVAL_S", 0.0)
+    _write_steps(storage, "a2", range(3, 10))
+    Journal(storage, "demo", "a3", "train").close()
+
+    assert _steps(last_metrics(storage, "demo", ["a3", "a2", "a1"])) == [8, 9]
+    assert _steps(last_metrics(storage, "demo", ["a1"])) == [0, 1, 2]
+    assert last_metrics(storage, "demo", ["a3", "a"]) == []

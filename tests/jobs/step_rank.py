@@ -20,15 +20,15 @@ from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs import train_step
 from sigma_pipeline.jobs.checkpoints import (
     MOMENTS,
-    optimizer_steps,
+    load_weights,
     restore_optimizer,
     write_optimizer,
     write_weights,
 )
+from sigma_pipeline.jobs.commit_snapshot import Snapshot
 from sigma_pipeline.jobs.commits import (
     Commit,
     commit_prefix,
-    load_weights,
     newest_commit,
     put_commit,
 )
@@ -40,9 +40,9 @@ from sigma_pipeline.jobs.masters import (
     own_parameters_fetched,
     owned_fragments,
     whole_master,
-    whole_weights,
 )
-from sigma_pipeline.jobs.pieces import Piece, Wanted, read_wanted
+from sigma_pipeline.jobs.pieces import Piece, Wanted
+from sigma_pipeline.jobs.tensor_pieces import read_wanted
 from sigma_pipeline.jobs.train_request import RankPlace
 from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.config import ModelConfig
@@ -135,13 +135,17 @@ def take_steps(case: Case, context: RankContext, folder: Path) -> Seen:
 def commit(case: Case, engine: Any, context: RankContext, folder: Path) -> None:
     """As ``CommitWriter`` does it, without a run around it."""
     storage, prefix = open_storage(str(folder / "store")), commit_prefix(case.name, 1, "a")
-    weights = whole_weights(engine, is_kept=context.is_first)
-    file = f"optimizer-{context.rank}.safetensors"
-    parts = context.gather(write_optimizer(engine, storage, prefix, folder, file=file))
+    snapshot = Snapshot(engine, has_weights=context.is_first)
+    snapshot.begin()
+    snapshot.copy()
+    path = folder / f"optimizer-{context.rank}.safetensors"
+    parts = context.gather(
+        write_optimizer(snapshot.moments, snapshot.starts, storage, prefix, path)
+    )
 
     def put() -> None:
-        pieces, sha256 = write_weights(weights, storage, prefix, folder)
-        put_commit(storage, commit_of(case, pieces, parts, sha256, optimizer_steps(engine)))
+        pieces, sha256 = write_weights(snapshot.weights, storage, prefix, folder)
+        put_commit(storage, commit_of(case, pieces, parts, sha256, snapshot.optimizer_steps))
 
     context.from_first(put)
 
@@ -221,7 +225,7 @@ def agree(context: RankContext) -> list[bool]:
     """What this rank hears when only the last rank wishes to stop, at the second call."""
     agreement = Agreement(context.control_group)
     wisher = context.rank == context.world_size - 1
-    return [agreement.exchange(wisher and call == 1) for call in range(4)]
+    return [bool(agreement.exchange([wisher and call == 1])[0]) for call in range(4)]
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:

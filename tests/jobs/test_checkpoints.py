@@ -18,6 +18,7 @@ from sigma_pipeline.jobs.checkpoints import (
     restore_optimizer,
     write_optimizer,
 )
+from sigma_pipeline.jobs.commit_snapshot import Snapshot
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
@@ -36,6 +37,14 @@ MakeBatches = Callable[[int], list[Batch]]
 def start(request: TrainRequest, context: RankContext) -> tuple[Any, TrainStep]:
     engine = build_engine(build_sigma(request.model, 0), request.train, 2, context.device)
     return engine, TrainStep(engine, context, model=request.model, seed=0)
+
+
+def put_optimizer(engine: Any, storage: Storage, prefix: str, folder: Path) -> list[Piece]:
+    snapshot = Snapshot(engine, has_weights=False)
+    snapshot.begin()
+    snapshot.copy()
+    path = folder / "o.safetensors"
+    return write_optimizer(snapshot.moments, snapshot.starts, storage, prefix, path)
 
 
 def commit_of(pieces: list[Piece], steps: int) -> Commit:
@@ -88,7 +97,7 @@ def test_an_engine_goes_on_from_the_state_of_another(
     model = build_sigma(request.model, 1)
     model.load_state_dict(engine.module.state_dict())
     prefix = commit_of([], 3).prefix
-    pieces = write_optimizer(engine, storage, prefix, tmp_path, file="o.safetensors")
+    pieces = put_optimizer(engine, storage, prefix, tmp_path)
 
     other = build_engine(model, request.train, 2, one_rank.device)
     restore_optimizer(other, storage, commit_of(pieces, 3))
@@ -110,7 +119,7 @@ def test_state_that_lacks_a_parameter_is_refused(
     engine, take_step = start(make_request(), one_rank)
     take_step(make_batches(4), 1e-2)
     prefix = commit_of([], 1).prefix
-    pieces = write_optimizer(engine, storage, prefix, tmp_path, file="o.safetensors")
+    pieces = put_optimizer(engine, storage, prefix, tmp_path)
     without = [piece for piece in pieces if piece.tensor != "exp_avg/prototypes"]
 
     with pytest.raises(StageError, match="holds exp_avg/prototypes only up to element 0"):

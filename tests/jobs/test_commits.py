@@ -1,5 +1,8 @@
 """A commit exists when its commit.json does, and says truthfully what can be resumed."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +10,21 @@ import pytest
 import torch
 
 from sigma_pipeline.infra.errors import StageError
-from sigma_pipeline.infra.storage import Storage, read_json, write_json
-from sigma_pipeline.jobs.checkpoints import write_weights
+from sigma_pipeline.infra.storage import LocalStorage, Storage, read_json, write_json
+from sigma_pipeline.jobs.checkpoints import load_weights, write_weights
+from sigma_pipeline.jobs.commit_leftovers import remove_leftovers
 from sigma_pipeline.jobs.commits import (
     Commit,
     commit_prefix,
+    committing_attempts,
     drop_old_optimizer_states,
     list_commits,
-    load_weights,
     newest_commit,
+    newest_step,
     put_commit,
+    put_hint,
 )
-from sigma_pipeline.jobs.pieces import write_pieces
+from sigma_pipeline.jobs.tensor_pieces import write_pieces
 
 
 def make_commit(storage: Storage, folder: Path, step: int, attempt: str = "a") -> Commit:
@@ -46,6 +52,7 @@ def make_commit(storage: Storage, folder: Path, step: int, attempt: str = "a") -
         **facts,
     )
     put_commit(storage, commit)
+    put_hint(storage, commit)
     return commit
 
 
@@ -104,15 +111,18 @@ def test_weights_are_checked_before_they_are_used(storage: Storage, tmp_path: Pa
 def test_an_attempt_commits_a_step_once(storage: Storage, tmp_path: Path) -> None:
     commit = make_commit(storage, tmp_path, 1)
 
+    put_commit(storage, replace(commit, save_s=9.0))  # as after an answer that was lost
     with pytest.raises(StageError, match="only once"):
-        put_commit(storage, commit)
+        put_commit(storage, replace(commit, weights_sha256="0" * 64))
+
+    assert newest_commit(storage, "run") == commit
 
 
 def test_only_the_newest_commits_keep_their_optimizer(storage: Storage, tmp_path: Path) -> None:
     for step in (1, 2, 3):
         make_commit(storage, tmp_path, step)
 
-    drop_old_optimizer_states(storage, "run", keep=2)
+    drop_old_optimizer_states(storage, newest_commit(storage, "run"), keep_last=2)
 
     found = list_commits(storage, "run")
     assert [commit.has_optimizer for commit in found] == [False, True, True]
@@ -128,3 +138,108 @@ def test_a_commit_of_another_format_is_not_guessed_at(storage: Storage, tmp_path
 
     with pytest.raises(StageError, match="has format 1, this version reads 2"):
         newest_commit(storage, "run")
+
+
+def test_commits_at_multiples_keep_their_optimizer_too(storage: Storage, tmp_path: Path) -> None:
+    for step in range(1, 8):
+        commit = make_commit(storage, tmp_path, step)
+        drop_old_optimizer_states(storage, commit, keep_last=1, keep_every_steps=3)
+
+    found = list_commits(storage, "run")
+
+    assert [commit.step for commit in found if commit.has_optimizer] == [3, 6, 7]
+
+
+def test_a_commit_keeps_its_optimizer_though_later_ones_are_there(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """As after a later one was found broken."""
+    for step in (8, 2, 3):
+        commit = make_commit(storage, tmp_path, step)
+
+    drop_old_optimizer_states(storage, commit, keep_last=1)
+
+    found = list_commits(storage, "run")
+    assert [commit.step for commit in found if commit.has_optimizer] == [3, 8]
+
+
+def test_the_newest_step_is_known_without_reading_a_commit(
+    storage: Storage, tmp_path: Path
+) -> None:
+    before = newest_step(storage, "run")
+    for step in (2, 11):
+        key = f"{make_commit(storage, tmp_path, step).prefix}/commit.json"
+    storage.write(key, b"{")
+
+    assert (before, newest_step(storage, "run")) == (0, 11)
+
+
+def test_a_commit_that_cannot_be_read_hides_no_other(storage: Storage, tmp_path: Path) -> None:
+    make_commit(storage, tmp_path, 2)
+    storage.write(f"{make_commit(storage, tmp_path, 4).prefix}/commit.json", b"{")
+
+    assert [commit.step for commit in list_commits(storage, "run")] == [2]
+    assert newest_commit(storage, "run").step == 2
+
+
+def test_commits_are_read_without_loading_pytorch() -> None:
+    program = "import sys, sigma_pipeline.jobs.commits; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-P", "-c", program]).returncode == 0
+
+
+def test_files_that_killed_attempts_left_are_removed_and_no_others(
+    storage: Storage, tmp_path: Path
+) -> None:
+    whole = make_commit(storage, tmp_path, 1, "a")
+    dropped = make_commit(storage, tmp_path, 2, "a")
+    write_json(
+        storage,
+        f"{dropped.prefix}/commit.json",
+        {
+            **read_json(storage, f"{dropped.prefix}/commit.json"),
+            "has_optimizer": False,
+            "optimizer": [],
+        },
+    )
+    kept = storage.list(whole.prefix) + [
+        f"{dropped.prefix}/{name}" for name in ("commit.json", "model.safetensors")
+    ]
+    for step, attempt in ((3, "a"), (3, "b"), (3, "c")):
+        storage.write(f"{commit_prefix('run', step, attempt)}/optimizer-0.safetensors", b"x")
+    storage.write("runs/run/train/bad-steps/step-00000003/a/bad.json", b"x")
+
+    remove_leftovers(storage, "run", "b")
+
+    assert storage.list("runs/run/train/step-00000001") == sorted(kept[:3])
+    assert storage.list("runs/run/train/step-00000002") == sorted(kept[3:])
+    left = [key.split("/")[4] for key in storage.list("runs/run/train/step-00000003")]
+    assert left == ["b", "c"]
+    assert storage.exists("runs/run/train/bad-steps/step-00000003/a/bad.json")
+
+
+def test_leftovers_that_cannot_be_removed_are_a_warning(
+    storage: Storage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    storage.write(f"{commit_prefix('run', 3, 'a')}/model.safetensors", b"x")
+
+    def refuse(*_: object) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(LocalStorage, "delete", refuse)
+
+    remove_leftovers(storage, "run", "b")
+
+    assert "stays for now: read-only" in caplog.text
+
+
+def test_attempts_that_committed_only_the_untrained_model_have_not_got_on(
+    storage: Storage, tmp_path: Path
+) -> None:
+    for step, attempt in ((0, "a"), (4, "b"), (2, "c")):
+        make_commit(storage, tmp_path, step, attempt)
+
+    assert committing_attempts(storage, "run") == {"b", "c"}

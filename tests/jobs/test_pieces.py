@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import LocalStorage, Storage, open_storage
-from sigma_pipeline.jobs.pieces import Piece, Wanted, read_wanted, write_pieces
+from sigma_pipeline.jobs.pieces import Piece, Wanted
+from sigma_pipeline.jobs.tensor_pieces import read_wanted, write_pieces
 
 WHOLE = {"a": torch.arange(40.0), "b": torch.arange(100.0, 130.0)}
 
@@ -118,3 +119,10 @@ def test_pieces_that_overlap_are_each_used_once(store: Storage, pieces: list[Pie
     doubled = [*pieces, replace(pieces[0])]
 
     assert torch.equal(read_one(store, doubled, Wanted("a", 0, 40)), WHOLE["a"])
+
+
+def test_a_disk_that_takes_no_file_is_said_as_an_error_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "x.safetensors"
+
+    with pytest.raises(OSError, match=r"x\.safetensors cannot be written: .*No such file"):
+        write_pieces(path, {"x": torch.zeros(3)}, {})

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.data_prep.replacement import Replaced
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import Journal, read_entries
-from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.infra.storage import LocalStorage, Storage
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.train_replaced import ReplacedSamples, read_replaced
 from sigma_pipeline.jobs.train_request import TrainRequest
@@ -158,3 +159,17 @@ def test_as_many_as_agreed_are_borne_and_one_more_is_not(
 
 def test_what_was_repaired_since_does_not_end_the_run_again(open_account: Open) -> None:
     open_account(total=1000).require_few(1)
+
+
+def test_a_list_that_cannot_be_written_is_written_later(
+    open_account: Open, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = open_account()
+    with monkeypatch.context() as broken:
+        broken.setattr(LocalStorage, "write", mock.Mock(side_effect=OSError("disk full")))
+        account.note([batch_with(bad(1))])
+        account.settle()
+    account.note([batch_with(bad(1), bad(2))])
+    account.settle()
+
+    assert [each.key for each in read_replaced(storage, "tiny")] == ["clip-1", "clip-2"]

@@ -1,5 +1,6 @@
 """Training that was stopped: as if it had not been, or refused with the reason."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,8 +9,8 @@ import pytest
 from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage, read_json, write_json
-from sigma_pipeline.jobs.commits import list_commits, newest_commit
-from sigma_pipeline.jobs.train import manifest_key, run_train
+from sigma_pipeline.jobs.commits import list_commits, manifest_key, newest_commit
+from sigma_pipeline.jobs.train import run_train
 from sigma_pipeline.jobs.train_request import TrainRequest
 from tests.jobs.conftest import REF
 from tests.jobs.train_runs import at_step, curve, wish_to_stop
@@ -109,13 +110,19 @@ def test_the_ledger_of_time_goes_on_over_attempts(
     storage: Storage, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_step(monkeypatch, 2, wish_to_stop)
+    began_s = time.monotonic()
     run_train(make_request())
     run_train(make_request())
+    whole_s = time.monotonic() - began_s
 
     ledgers = [commit.ledger for commit in list_commits(storage, "tiny")]
 
-    assert all(set(ledger) >= {"start_s", "step_s", "data_wait_s"} for ledger in ledgers[1:])
-    assert ledgers[-1]["start_s"] > ledgers[0]["start_s"]
+    assert all(set(each) >= {"start_s", "productive_s", "data_wait_s"} for each in ledgers[1:])
+    assert ledgers[-1]["start_s"] == ledgers[0]["start_s"]
+    assert "restart_s" not in ledgers[0]
+    assert ledgers[-1]["restart_s"] > 0
+    spent = read_json(storage, manifest_key("tiny"))["ledger"]
+    assert 0.8 * whole_s < sum(spent.values()) < 1.01 * whole_s
 
 
 def test_a_mixture_with_another_dataset_is_refused_at_resuming(

@@ -10,7 +10,8 @@ from torch import Tensor
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.checkpoint_export import LAYOUTS, export_commit, find_commit
-from sigma_pipeline.jobs.commits import Commit, load_weights
+from sigma_pipeline.jobs.checkpoints import load_weights
+from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.model.checkpoint_files import read_checkpoint
 from tests.jobs.evaluation.conftest import RUN

@@ -12,7 +12,8 @@ from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, read_json
 from sigma_pipeline.jobs.backlog import Outcome, Task
-from sigma_pipeline.jobs.commits import Commit, list_commits, load_weights
+from sigma_pipeline.jobs.checkpoints import load_weights
+from sigma_pipeline.jobs.commits import Commit, list_commits
 from sigma_pipeline.jobs.encoders import committed_encoder, load_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.evaluation import Evaluation
