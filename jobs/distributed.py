@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -21,17 +22,18 @@ from torch import Tensor
 
 from sigma_pipeline.infra.errors import PipelineError
 from sigma_pipeline.jobs.allocator import keep_freed_memory
-from sigma_pipeline.jobs.rendezvous import meet
-from sigma_pipeline.jobs.train_request import RankPlace
+from sigma_pipeline.jobs.node_names import node_name
+from sigma_pipeline.jobs.rendezvous import MEETING_LIMIT_S, meet
+from sigma_pipeline.jobs.train_request import ProcessIdentity, RankPlace
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-"""For one collective on tensors."""
-CONTROL_TIMEOUT = timedelta(minutes=60)
-"""For the slowest process to bring its part of a commit to the store."""
+STALL_TIMEOUT_S = 1800.0
+_AFTER_THE_WATCHDOG_S = 120.0
+_TRACED_COLLECTIVES = 2000
+"""Newest ones that are kept of each rank; torch's own number."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class RankContext:
     local_rank: int
     device: torch.device
     control_group: dist.ProcessGroup
+    store: Any
+    """Through which the ranks met; see ``RankNotes``."""
+    hosts: tuple[str, ...]
+    """Node of every rank."""
+    processes: tuple[ProcessIdentity | None, ...]
+    """Process of every rank, on its node."""
 
     @property
     def is_first(self) -> bool:
@@ -90,21 +98,32 @@ class RankContext:
 
 @contextmanager
 def init_ranks(
-    place: RankPlace, num_threads: int, is_stopping: Callable[[], bool] = lambda: False
+    place: RankPlace,
+    num_threads: int,
+    is_stopping: Callable[[], bool] = lambda: False,
+    *,
+    stall_timeout_s: float = STALL_TIMEOUT_S,
+    outage_s: float = 0.0,
+    log_dir: Path | None = None,
 ) -> Iterator[RankContext]:
     """Joins the processes of the job and takes them apart at the end.
 
     A process group that is already there is used and left alone: DeepSpeed 0.19 keeps references
-    to the first one of a process and cannot work with a second.
+    to the first one of a process and cannot work with a second. One that an error leaves is left
+    to the end of the process: taking it apart may wait for ranks that wait for this one.
 
     Args:
         place: this process among the others.
         num_threads: CPU threads of this process. Sums depend on it in the last bit.
         is_stopping: asked while waiting for the others, who may never come.
+        stall_timeout_s: after which the watchdog ends the job; it names ranks, so one collective
+            may take a little longer. For meeting the others, ten minutes at most.
+        outage_s: how much longer it may take while some rank waits for the store.
+        log_dir: where NCCL leaves what it did last when it ends the process.
 
     Raises:
         Interrupted: this or another process was to stop before all had come.
-        StageError: some did not come.
+        BadNodes: some did not come.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
@@ -112,16 +131,19 @@ def init_ranks(
     if device.type == "cpu":
         keep_freed_memory()
     is_ours = not dist.is_initialized()
+    timeout = timedelta(seconds=stall_timeout_s + outage_s + _AFTER_THE_WATCHDOG_S)
     if is_ours:
-        _join(place, device, is_stopping)
+        trace_collectives(device, log_dir)
+        store = meet(place, is_stopping, min(stall_timeout_s, MEETING_LIMIT_S))
+        _join(place, device, store, timeout)
     try:
         _prepare_deepspeed(place, device)
-        control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
-        yield RankContext(place.rank, place.world_size, place.local_rank, device, control)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        yield _context(place, device, control)
     finally:
         torch.set_num_threads(threads_before)
-        if is_ours:
-            dist.destroy_process_group()
+    if is_ours:
+        dist.destroy_process_group()
 
 
 def _device(local_rank: int) -> torch.device:
@@ -131,14 +153,56 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _join(place: RankPlace, device: torch.device, is_stopping: Callable[[], bool]) -> None:
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=meet(place, is_stopping),
+def trace_collectives(device: torch.device, log_dir: Path | None) -> None:
+    """Has NCCL keep its newest collectives and write them down when it gives up.
+
+    The variables of torch 2.13; those that are set already stay. gloo keeps them without being
+    told to.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", str(_TRACED_COLLECTIVES))
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    if log_dir is not None:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        # Torch adds the rank.
+        os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(log_dir / "collectives-rank"))
+
+
+def collectives_trace() -> bytes:
+    """The newest collectives of this process as JSON, those under way among them."""
+    recorders: Any = torch._C._distributed_c10d  # no public way in torch 2.13
+    dump = getattr(recorders, "_dump_nccl_trace_json", recorders._dump_fr_trace_json)
+    trace: bytes | str = dump()
+    return trace.encode() if isinstance(trace, str) else trace
+
+
+def _context(place: RankPlace, device: torch.device, control: dist.ProcessGroup) -> RankContext:
+    own = (node_name(), ProcessIdentity.current())
+    ranks: list[Any] = [None] * place.world_size
+    dist.all_gather_object(ranks, own, group=control)
+    hosts, processes = zip(*ranks, strict=True)
+    return RankContext(
         rank=place.rank,
         world_size=place.world_size,
-        timeout=COLLECTIVE_TIMEOUT,
-        device_id=device if device.type == "cuda" else None,
+        local_rank=place.local_rank,
+        device=device,
+        control_group=control,
+        # Of a group that was there before, only torch knows the store.
+        store=dist.distributed_c10d._get_default_store(),
+        hosts=hosts,
+        processes=processes,
+    )
+
+
+def _join(place: RankPlace, device: torch.device, store: Any, timeout: timedelta) -> None:
+    # Without ``device_id``: NCCL would connect here, where a bad node hangs all and has no name.
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=store,
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=timeout,
     )
 
 

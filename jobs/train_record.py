@@ -1,43 +1,46 @@
-"""What training writes down: numbers to the journal, a line of progress, where the time went."""
+"""What training writes down: numbers to the journal, a line of progress, and warnings."""
 
 import logging
 import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.pace import Pace
+from sigma_pipeline.jobs.time_ledger import TimeLedger, duration, ledger_metrics
 from sigma_pipeline.jobs.train_step import StepOutcome
-from sigma_pipeline.model.health import collapse_warnings
+from sigma_pipeline.model.health import SpikeWatch, collapse_warnings
 
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 30.0
+NOTABLE_LAG = 1.1
+"""Of the slowest rank, over the mean of all, from which the line of progress names it."""
 
 
-class TimeLedger:
-    """Seconds of the run by what they were spent on; carried from commit to commit."""
+@dataclass(frozen=True)
+class Workload:
+    """What a step has to do, and on what."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    total_steps: int
+    global_batch_clips: int
+    clip_flops: int = 0
+    """Floating-point operations that training on one clip takes."""
+    peak_flops: float | None = None
+    """Of one device, per second; None where it is not known."""
 
-    def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds what earlier attempts have spent."""
-        for purpose, spent_s in seconds.items():
-            self.seconds[purpose] = self.seconds.get(purpose, 0) + spent_s
 
-    @contextmanager
-    def spent_on(self, purpose: str) -> Iterator[None]:
-        """Adds the time inside to ``purpose``."""
-        started_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self.add({purpose: time.monotonic() - started_s})
+class Speed(NamedTuple):
+    """Of the steps since the last numbers, over all ranks."""
+
+    numbers: dict[str, float]
+    slowest_host: str
 
 
 class TrainRecord:
@@ -48,18 +51,18 @@ class TrainRecord:
         context: RankContext,
         journal: Journal | None,
         ledger: TimeLedger,
-        *,
-        total_steps: int,
-        global_batch_clips: int,
+        pace: Pace,
+        workload: Workload,
     ) -> None:
         self._context = context
         self._journal = journal
         self._ledger = ledger
-        self._total_steps = total_steps
-        self._global_batch_clips = global_batch_clips
-        self._since: dict[str, float] = dict(ledger.seconds)
+        self._pace = pace
+        self._work = workload
+        self._since = ledger.seconds
         self._steps_since = 0
         self._shown_at_s = time.monotonic()
+        self._spikes = SpikeWatch()
         self._warned: set[str] = set()
 
     def announce(
@@ -77,77 +80,112 @@ class TrainRecord:
         self._steps_since += 1
 
     def write(
-        self, step: int, outcome: StepOutcome, learning_rate: float, replaced_samples: int
+        self, step: int, outcome: StepOutcome, learning_rate: float, counts: Mapping[str, float]
     ) -> None:
-        """Numbers of the step just taken. A collective: every rank calls it for the same steps."""
-        values = self._over_ranks(outcome)
+        """Numbers of the step just taken. A collective: every rank calls it for the same steps.
+
+        Args:
+            step: number of the step, from 1.
+            outcome: on this rank.
+            learning_rate: of the step.
+            counts: since the start of the run, the same on all ranks: ``replaced_samples``, ...
+        """
+        values = self._means(outcome)
+        speed = self._speed()
+        values |= speed.numbers
+        values |= counts
         values |= {"lr": learning_rate, "gradient_norm": outcome.gradient_norm}
-        values["replaced_samples"] = replaced_samples
-        if self._journal is not None:
-            self._journal.metrics(
-                step, {f"train/{name}": number for name, number in values.items()}
-            )
-            self._show(step, values)
-            self._warn(step, values)
+        if self._journal is None:
+            return
+        warnings = collapse_warnings(values) | self._spike_warnings(values["loss"])
+        values["warnings"] = len(warnings)
+        metrics = {f"train/{name}": number for name, number in values.items()}
+        self._journal.metrics(step, metrics | ledger_metrics(self._ledger.seconds))
+        self._show(step, values, speed.slowest_host)
+        self._warn(step, warnings, self._journal)
 
-    def flush(self) -> None:
-        """Brings all numbers so far to the store; before a commit, so that none is lost."""
-        if self._journal is not None:
-            self._journal.flush()
-
-    def _over_ranks(self, outcome: StepOutcome) -> dict[str, float]:
+    def _means(self, outcome: StepOutcome) -> dict[str, float]:
         names = list(outcome.numbers)
         means = torch.stack([outcome.numbers[name].double() for name in names]).cpu()
         means = self._context.reduce(means, dist.ReduceOp.SUM) / self._context.world_size
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _speed(self) -> Speed:
+        """Of all ranks together by the slowest, which is named by what it does before it waits."""
         step_s, wait_s = self._time_since()
-        slowest = torch.tensor([step_s + wait_s, wait_s, _peak_memory_gib()], dtype=torch.float64)
-        busy_s, wait_s, memory_gib = self._context.reduce(slowest, dist.ReduceOp.MAX).tolist()
-        clips = self._steps_since * self._global_batch_clips
+        own_s = self._pace.take_s() + wait_s
+        told = self._context.all_gather((step_s, wait_s, own_s, _peak_memory_gib()))
+        busy_s = max(step_s + wait_s for step_s, wait_s, *_ in told)
+        clips_per_s = self._steps_since * self._work.global_batch_clips / busy_s
         self._steps_since = 0
-        return dict(zip(names, means.tolist(), strict=True)) | {
-            "clips_per_s": clips / busy_s,
-            "data_wait_fraction": wait_s / busy_s,
-            "peak_memory_gib": memory_gib,
+        numbers = {
+            "clips_per_s": clips_per_s,
+            "data_wait_fraction": max(wait_s for _, wait_s, *_ in told) / busy_s,
+            "peak_memory_gib": max(memory_gib for *_, memory_gib in told),
         }
+        own = [own_s for _, _, own_s, _ in told]
+        slowest = own.index(max(own))
+        if len(own) > 1:
+            numbers["slowest_rank"] = slowest
+            numbers["slowest_rank_lag"] = max(own) * len(own) / sum(own) if sum(own) else 1.0
+        if self._work.peak_flops is not None:
+            reachable = self._work.peak_flops * self._context.world_size
+            numbers["mfu"] = clips_per_s * self._work.clip_flops / reachable
+        return Speed(numbers, self._context.hosts[slowest])
 
     def _time_since(self) -> tuple[float, float]:
         """Seconds in steps and in waiting for data since the last numbers."""
-        now = dict(self._ledger.seconds)
+        now = self._ledger.seconds
         spent = {name: now[name] - self._since.get(name, 0) for name in now}
         self._since = now
-        return spent.get("step_s", 0), spent.get("data_wait_s", 0)
+        return spent.get("productive_s", 0), spent.get("data_wait_s", 0)
 
-    def _show(self, step: int, values: Mapping[str, float]) -> None:
+    def _show(self, step: int, values: Mapping[str, float], slowest_host: str) -> None:
         now_s = time.monotonic()
-        if now_s - self._shown_at_s < PROGRESS_INTERVAL_S and step < self._total_steps:
+        if now_s - self._shown_at_s < PROGRESS_INTERVAL_S and step < self._work.total_steps:
             return
         self._shown_at_s = now_s
-        left_s = (self._total_steps - step) * self._global_batch_clips / values["clips_per_s"]
+        clips = (self._work.total_steps - step) * self._work.global_batch_clips
         log.info(
-            "Step %d of %d: loss %.4f, %.1f clips/s, %.0f%% waiting for data, %.2f GiB, %s left",
+            "Step %d of %d: loss %.4f, %.1f clips/s, %.0f%% waiting for data, %.2f GiB%s, %s left",
             step,
-            self._total_steps,
+            self._work.total_steps,
             values["loss"],
             values["clips_per_s"],
             100 * values["data_wait_fraction"],
             values["peak_memory_gib"],
-            duration(left_s),
+            _of_interest(values, slowest_host),
+            duration(clips / values["clips_per_s"]),
         )
 
-    def _warn(self, step: int, values: Mapping[str, float]) -> None:
-        """Of numbers that show collapse; once, until they are well again."""
-        warnings = collapse_warnings(values)
+    def _spike_warnings(self, loss: float) -> dict[str, str]:
+        usual = self._spikes.look(loss)
+        if usual is None:
+            return {}
+        return {
+            "loss": f"the loss is {loss:.4g}, where {usual:.4g} was usual; if it does not come "
+            "back down, look at train.optimizer.base_lr and gradient_clip_norm"
+        }
+
+    def _warn(self, step: int, warnings: Mapping[str, str], journal: Journal) -> None:
+        """Of numbers that show something wrong; once, until they are well again."""
         for name, warning in warnings.items():
             if name not in self._warned:
                 log.warning("Step %d: %s", step, warning)
+                journal.tags({"train/warning": f"step {step}: {warning}"})
         self._warned = set(warnings)
 
 
-def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds."""
-    minutes, rest_s = divmod(round(seconds), 60)
-    hours, rest_min = divmod(minutes, 60)
-    return f"{hours} h {rest_min:02d} min" if hours else f"{minutes} min {rest_s:02d} s"
+def _of_interest(values: Mapping[str, float], slowest_host: str) -> str:
+    """Parts of the line of progress that are not always there."""
+    parts = ""
+    if "mfu" in values:
+        parts += f", MFU {100 * values['mfu']:.1f}%"
+    lag = values.get("slowest_rank_lag", 1.0)
+    if lag > NOTABLE_LAG:
+        rank = values["slowest_rank"]
+        parts += f", rank {rank:.0f} on {slowest_host} slow by {100 * (lag - 1):.0f}%"
+    return parts
 
 
 def _peak_memory_gib() -> float:

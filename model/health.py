@@ -5,6 +5,8 @@ features that vary along one direction only, and plans in which every token belo
 """
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -154,3 +156,35 @@ def collapse_warnings(numbers: Mapping[str, float]) -> dict[str, str]:
             if name in numbers and not limit.lowest <= numbers[name] <= limit.highest:
                 warnings[name] = f"{name} is {numbers[name]:.3g}: {limit.meaning}"
     return warnings
+
+
+class SpikeWatch:
+    """Tells a loss that is far above the recent ones; for one that is given them in order.
+
+    Far is beyond what the recent ones vary by, taken robustly: their median and their median
+    absolute deviation are not moved by the spikes among them. A loss that stays high becomes usual.
+    """
+
+    NUM_RECENT = 100
+    FEWEST = 20
+    """Fewer say nothing of what is usual."""
+    DEVIATIONS = 6.0
+    LEAST_RISE = 0.1
+    """As a share of the usual value: a loss that hardly varies may rise by little."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=self.NUM_RECENT)
+
+    def look(self, loss: float) -> float | None:
+        """The usual loss, if this one is far above it; None if not, or if it is not finite."""
+        if not math.isfinite(loss):
+            return None
+        recent = list(self._recent)
+        self._recent.append(loss)
+        if len(recent) < self.FEWEST:
+            return None
+        usual = statistics.median(recent)
+        deviation = statistics.median(abs(each - usual) for each in recent)
+        rise = loss - usual
+        is_far = rise > self.DEVIATIONS * deviation and rise > self.LEAST_RISE * abs(usual)
+        return usual if is_far else None

@@ -17,7 +17,7 @@ LAYOUTS = ("safetensors", "huggingface", "official")
 
 @click.group()
 def checkpoints() -> None:
-    """Lists the commits of a run, writes them for others, and takes others' weights in."""
+    """Lists the commits of a run, exports them, takes others' weights in, replays bad steps."""
 
 
 @checkpoints.command("ls")
@@ -68,6 +68,22 @@ def export_file(
     config, storage = _open(recipe, overrides)
     export_commit(storage, find_commit(storage, config.run_name, step), layout, out)
     click.echo(str(out))
+
+
+@checkpoints.command("replay")
+@click.argument("step", type=click.IntRange(min=1))
+@with_recipe
+def replay(step: int, recipe: str | None, overrides: Overrides) -> None:
+    """Tries the clips of a bad STEP again: which one is not finite, in which layer first.
+
+    For steps whose loss or gradient was not finite; the log of the training names them. Uses the
+    weights and clips that were kept of the step, in float32 and in the precision of the run.
+    """
+    from sigma_pipeline.jobs.replay import replay_step
+
+    config, storage = _open(recipe, overrides)
+    for line in replay_step(storage, config.run_name, step):
+        click.echo(line)
 
 
 def _open(recipe: str | None, overrides: Overrides) -> "tuple[PipelineConfig, Storage]":

@@ -14,7 +14,7 @@ from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet, Score
 from sigma_pipeline.jobs.benchmarks.table import build_benchmark
 from sigma_pipeline.jobs.cells import Trial
 from sigma_pipeline.jobs.decoded import ClipShape, DecodedView
-from sigma_pipeline.jobs.grid import read_grid
+from sigma_pipeline.jobs.planned_trials import read_grid
 
 
 def mean_frame(clips: Tensor) -> Tensor:

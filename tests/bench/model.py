@@ -20,13 +20,13 @@ from typing import get_args
 
 import torch
 
+from sigma_pipeline.model.flops import step_flops
 from sigma_pipeline.model.sigma import build_sigma, num_parameters
 from tests.bench.model_floor import (
     Machine,
     floors,
     matmul_flops,
     memory_bytes_per_s,
-    step_flops,
 )
 from tests.bench.model_process import BenchProcess, Taken
 from tests.bench.model_sinkhorn import features, our_labels, plain_labels

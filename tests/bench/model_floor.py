@@ -4,13 +4,13 @@ Nothing is counted that is computed a second time, nor what is neither a product
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from sigma_pipeline.model.config import ModelConfig, TransformerConfig
+from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.flops import backward_flops, forward_flops
 from sigma_pipeline.model.products import product
 from tests.bench.seconds import fastest
 
@@ -47,42 +47,6 @@ def memory_bytes_per_s() -> float:
     return 2 * source.nbytes / fastest(lambda: copy.copy_(source))
 
 
-def forward_flops(config: ModelConfig, batch: int) -> dict[str, int]:
-    """Floating-point operations in the products of each part, with an ``mlp`` target."""
-    hidden = config.num_masked_patches * config.num_slices
-    visible = config.num_tokens - hidden
-    dim, decoder_dim = config.encoder.embed_dim, config.decoder.embed_dim
-    widths = (config.tubelet_dim, *config.target.hidden_dims, config.target.dim)
-    multiplications = {
-        "embedding": visible * config.tubelet_dim * dim,
-        "encoder": _blocks(config.encoder, visible),
-        "decoder": visible * dim * decoder_dim
-        + _blocks(config.decoder, config.num_tokens)
-        + hidden * decoder_dim * config.target.dim,
-        "target": hidden * sum(one * other for one, other in pairwise(widths)),
-        "scores": 2 * hidden * config.target.dim * config.prototypes,
-    }
-    return {part: 2 * batch * number for part, number in multiplications.items()}
-
-
-def backward_flops(config: ModelConfig, batch: int) -> dict[str, int]:
-    """The same for gradients: those of pixels, and one of two for prototypes, nobody asks for."""
-    forward = forward_flops(config, batch)
-    hidden = batch * config.num_masked_patches * config.num_slices
-    of_pixels = 2 * hidden * config.tubelet_dim * config.target.hidden_dims[0]
-    return {
-        **{part: 2 * number for part, number in forward.items()},
-        "embedding": forward["embedding"],
-        "target": 2 * forward["target"] - of_pixels,
-        "scores": forward["scores"] * 3 // 2,
-    }
-
-
-def step_flops(config: ModelConfig, batch: int) -> int:
-    """Of a whole step."""
-    return sum(forward_flops(config, batch).values()) + sum(backward_flops(config, batch).values())
-
-
 def floors(config: ModelConfig, batch: int, parameters: int, machine: Machine) -> dict[str, float]:
     """Seconds of each part at the least."""
     forward, backward = forward_flops(config, batch), backward_flops(config, batch)
@@ -100,10 +64,3 @@ def floors(config: ModelConfig, batch: int, parameters: int, machine: Machine) -
         "backward": sum(backward.values()) / machine.flops,
         "optimizer": optimizer_bytes / machine.bytes_per_s,
     }
-
-
-def _blocks(stack: TransformerConfig, tokens: int) -> int:
-    """Multiplications of the forward pass."""
-    dim = stack.embed_dim
-    linear = int((4 + 2 * stack.mlp_ratio) * dim * dim)
-    return stack.depth * tokens * (linear + 2 * tokens * dim)

@@ -5,10 +5,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sigma_pipeline.model.config import ModelConfig
+from sigma_pipeline.model.flops import step_flops
 from sigma_pipeline.model.masking import tube_masks
 from sigma_pipeline.model.sigma import build_sigma
 from tests.bench.model import alternated, median_ratio
-from tests.bench.model_floor import Machine, floors, step_flops
+from tests.bench.model_floor import Machine, floors
 from tests.bench.model_process import BenchProcess, Taken
 from tests.bench.model_reference import Parts, Reference
 from tests.model.conftest import SMALL

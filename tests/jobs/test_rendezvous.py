@@ -1,12 +1,12 @@
 """Processes wait for each other, but neither deaf nor for ever."""
 
+import socket
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from sigma_pipeline.infra.errors import Interrupted, StageError
+from sigma_pipeline.infra.errors import BadNodes, Interrupted
 from sigma_pipeline.jobs import rendezvous
 from sigma_pipeline.jobs.rendezvous import meet
 from sigma_pipeline.jobs.train_request import RankPlace
@@ -14,6 +14,13 @@ from sigma_pipeline.jobs.train_request import RankPlace
 
 def place(path: Path, rank: int) -> RankPlace:
     return RankPlace(rank, 2, rank, str(path / "rendezvous"))
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 def test_one_process_alone_waits_for_nobody() -> None:
@@ -60,8 +67,37 @@ def test_a_wish_to_stop_is_heard_without_rank_0(
         meet(place(tmp_path, 1), lambda: True)
 
 
-def test_those_who_do_not_come_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous, "MEETING_TIMEOUT", timedelta(seconds=0.1))
+def test_those_who_do_not_come_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadNodes, match="rank 1 of 2 did not start within"):
+        meet(place(tmp_path, 0), lambda: False, 0.1)
 
-    with pytest.raises(StageError, match="rank 1 of 2 did not start within"):
-        meet(place(tmp_path, 0), lambda: False)
+
+def test_the_nodes_of_those_who_do_not_come_are_named_on_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[2-3]")
+    monkeypatch.setenv("SLURM_TASKS_PER_NODE", "1(x2)")
+
+    with pytest.raises(BadNodes, match="rank 1 on n3 of 2 did not start") as caught:
+        meet(place(tmp_path, 0), lambda: False, 0.1)
+
+    assert caught.value.hosts == ("n3",)
+    assert caught.value.reported_by == 0
+
+
+def test_a_rank_0_that_cannot_be_reached_is_missing(unused_port: int) -> None:
+    there = RankPlace(1, 2, 1, f"tcp://127.0.0.1:{unused_port}")
+
+    with pytest.raises(BadNodes, match="rank 0 of 2 could not be reached") as caught:
+        meet(there, lambda: False, 0.2)
+
+    assert caught.value.reported_by == 1
+
+
+def test_a_wish_to_stop_is_heard_while_rank_0_cannot_be_reached(
+    unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "_CONNECT_S", 0.2)
+
+    with pytest.raises(Interrupted, match="before all processes"):
+        meet(RankPlace(1, 2, 1, f"tcp://127.0.0.1:{unused_port}"), lambda: True)

@@ -10,11 +10,12 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage, read_json
-from sigma_pipeline.jobs import train
+from sigma_pipeline.jobs import train_loop
 from sigma_pipeline.jobs.attempts import register_attempt
-from sigma_pipeline.jobs.commits import list_commits, newest_commit
-from sigma_pipeline.jobs.train import manifest_key, run_train
+from sigma_pipeline.jobs.commits import list_commits, manifest_key, newest_commit
+from sigma_pipeline.jobs.train import run_train
 from sigma_pipeline.jobs.train_request import TrainRequest
+from tests.jobs.attempt_records import record
 from tests.jobs.conftest import REF
 from tests.jobs.train_runs import at_step, curve, wish_to_stop
 
@@ -57,7 +58,7 @@ def test_a_finished_run_is_not_trained_again(storage: Storage, make_request: Mak
 def test_an_overtaken_attempt_may_not_commit(
     storage: Storage, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_step(monkeypatch, 2, lambda: register_attempt(storage, "tiny", {}))
+    at_step(monkeypatch, 2, lambda: register_attempt(storage, "tiny", record()))
 
     with pytest.raises(StageError, match="is overtaken by attempt"):
         run_train(make_request())
@@ -70,11 +71,11 @@ def test_numbers_that_are_not_finite_end_the_run_and_are_never_applied(
 ) -> None:
     # An infinite rate ruins the weights at step 2; from then on no loss is finite.
     monkeypatch.setattr(
-        train, "learning_rate", lambda step, *_: float("inf") if step == 1 else 1e-3
+        train_loop, "learning_rate", lambda step, *_: float("inf") if step == 1 else 1e-3
     )
 
     with pytest.raises(
-        StageError, match=r"step 5: the loss on rank 0 was not finite.*3 times in a row"
+        StageError, match=r"step 5: the loss on rank 0 \(host .*was not finite.*3 times in a row"
     ):
         run_train(make_request(commit_every_steps=10))
 

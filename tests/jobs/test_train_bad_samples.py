@@ -10,8 +10,8 @@ from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage, read_json
-from sigma_pipeline.jobs.commits import newest_commit
-from sigma_pipeline.jobs.train import manifest_key, run_train
+from sigma_pipeline.jobs.commits import manifest_key, newest_commit
+from sigma_pipeline.jobs.train import run_train
 from sigma_pipeline.jobs.train_request import TrainRequest
 from tests.jobs.conftest import REF
 from tests.jobs.train_runs import at_step, wish_to_stop

@@ -1,10 +1,13 @@
 """Health numbers at the ends of their scales."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from sigma_pipeline.model.health import (
+    SpikeWatch,
     assignment_health,
     collapse_warnings,
     effective_rank,
@@ -138,3 +141,25 @@ def test_a_number_beyond_its_limit_warns_and_says_where_to_look(
     assert list(warnings) == [name]
     assert warnings[name].startswith(f"{name} is {value:.3g}: ")
     assert what_to_look_at in warnings[name]
+
+
+def watched(*losses: float) -> list[float | None]:
+    """What is said of each loss."""
+    watch = SpikeWatch()
+    return [watch.look(loss) for loss in losses]
+
+
+def test_a_loss_far_above_the_recent_ones_is_a_spike() -> None:
+    usual = [2.0, 2.02, 1.98, 2.01, 1.99] * 6
+
+    assert watched(*usual, 2.15, 3.0, 2.0)[-3:] == [None, 2.0, None]  # 2.15: less than a tenth
+    assert watched(*usual[:19], 3.0)[-1] is None  # too few are known
+    assert watched(*[2.0, 3.0] * 15, 3.4)[-1] is None  # they vary as much themselves
+
+
+def test_a_loss_that_stays_high_becomes_usual_and_one_that_is_no_number_says_nothing() -> None:
+    said = watched(*[2.0, 2.01] * 15, math.nan, *[4.0] * 60, math.inf)
+
+    assert said[30] is None
+    assert said[31] is not None
+    assert said[-2:] == [None, None]

@@ -121,6 +121,7 @@ def test_another_run_name_takes_what_the_first_refuses(recipe: str, official: st
         (("import", "missing.pth"), 3, "missing.pth is not there"),
         (("import", __file__), 2, "cannot be imported: it is no whole PyTorch file"),
         (("export", "--format", "official", "--out", "x"), 3, "run 'trial' has no commit"),
+        (("replay", "7"), 3, "run 'trial' has kept nothing of step 7"),
         (("export", "--format", "onnx", "--out", "x"), 2, "'onnx' is not one of"),
     ],
 )
