@@ -21,6 +21,19 @@ class EvaluateRequest:
     launch: EvaluateLaunchConfig = field(default_factory=EvaluateLaunchConfig)
     datasets: Mapping[tuple[str, str], DatasetRef]
     """Version of each (dataset, split) that a cell or the supervised reference reads."""
+    steps: tuple[int, ...] | None = None
+    """Evaluate the commits of these steps alone, if they are among those to be evaluated, as one of
+    several jobs; None: all."""
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether it also does what concerns the whole run: the supervised reference, and the grid
+        as it is shown. Of jobs for single commits the one for the first, untrained, does."""
+        return self.steps is None or 0 in self.steps
+
+    def takes(self, step: int) -> bool:
+        """Whether the commit of ``step`` is not left to another job."""
+        return self.steps is None or step in self.steps
 
 
 def evaluate_folder(run_name: str) -> str:

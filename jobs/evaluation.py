@@ -15,16 +15,19 @@ from sigma_pipeline.jobs.cells import Cell
 from sigma_pipeline.jobs.commits import Commit, list_commits, train_folder
 from sigma_pipeline.jobs.encoders import EncoderSource, committed_encoder
 from sigma_pipeline.jobs.features import FeatureRequest, extract_features
-from sigma_pipeline.jobs.grid import Grid, PlannedTrial, chosen_commits
+from sigma_pipeline.jobs.grid import Grid
 from sigma_pipeline.jobs.pictures import PictureRequest, make_picture
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, chosen_commits
 from sigma_pipeline.jobs.scores import finished_records, mean_scores, metric_values
 from sigma_pipeline.jobs.scoring import run_cell
-from sigma_pipeline.jobs.supervised import (
+from sigma_pipeline.jobs.supervised import train_supervised
+from sigma_pipeline.jobs.supervised_request import (
     SupervisedRequest,
     find_supervised,
     name_current,
-    train_supervised,
 )
+from sigma_pipeline.jobs.time_history import evaluation_s
+from sigma_pipeline.jobs.time_ledger import EVALUATION
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +101,16 @@ class Evaluation:
         self._commits = list_commits(self._storage, self._request.run_name)
         if is_final and not self._commits:
             raise nothing_to_evaluate(self._request.run_name)
+        # Of jobs for single commits none knows which is the last; it is left to the job for all.
+        is_whole = is_final and self._request.steps is None
         for planned in self._grid.possible:
-            for commit in chosen_commits(self._commits, planned.every, is_final=is_final):
-                self._plan_trial(committed_encoder(commit), planned)
+            for commit in chosen_commits(self._commits, planned.every, is_final=is_whole):
+                if self._request.takes(commit.step):
+                    self._plan_trial(committed_encoder(commit), planned)
         for commit in self._commits:
-            self._plan_picture(committed_encoder(commit))
-        if self._commits and self._supervised is None:
+            if self._request.takes(commit.step):
+                self._plan_picture(committed_encoder(commit))
+        if self._commits and self._supervised is None and self._request.is_leading:
             self._plan_supervised(self._commits[0])
 
     def _newest_hint(self) -> bytes:
@@ -260,6 +267,9 @@ class Evaluation:
         """Ends; what still waits has lost what it needs before it was added."""
         for task in self._backlog.waiting:
             self._record_failure(Outcome(task, f"not started: {', '.join(task.needs)} failed"))
+        if self._num_ended:
+            spent_s = evaluation_s(self._storage, self._request.run_name)
+            self._journal.metrics(self._commits[-1].step, {f"time/{EVALUATION}": spent_s})
         self._journal.flush()
         if self._failures:
             more = len(self._failures) - _FAILURES_TOLD

@@ -6,45 +6,26 @@ for last and not what some earlier recipe asked for.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
-from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_json_if_absent
+from sigma_pipeline.infra.storage import Storage, read_json, write_json_if_absent
 from sigma_pipeline.jobs.benchmarks.benchmark import Benchmark, Needs
 from sigma_pipeline.jobs.benchmarks.table import build_benchmark
-from sigma_pipeline.jobs.cells import Cell, Trial
+from sigma_pipeline.jobs.cells import Trial
 from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
 from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest, evaluate_folder
 from sigma_pipeline.jobs.features import FeatureRequest
-from sigma_pipeline.jobs.supervised import SupervisedRequest
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, record_grid
+from sigma_pipeline.jobs.supervised_request import SupervisedRequest
 
 log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial, and how often it is made."""
-
-    trial: Trial
-    label: str
-    """Its name in tables and curves; the benchmark's own, unless another trial of that benchmark
-    on that dataset has taken it."""
-    every: int
-    seeds: tuple[int, ...]
-    skipped: str | None
-    """Why it cannot be made; None if it can."""
-
-    def cells(self, run_name: str, source: EncoderSource) -> list[Cell]:
-        """Its cells on one encoder."""
-        return [Cell(run_name, source, self.trial, seed) for seed in self.seeds]
 
 
 @dataclass(frozen=True)
@@ -102,7 +83,7 @@ class Grid:
 
 
 def plan_grid(storage: Storage, request: EvaluateRequest) -> Grid:
-    """Resolves a recipe's cells against the datasets that are there, and records the result.
+    """Resolves a recipe's cells against the datasets that are there; a leading job records them.
 
     Raises:
         ConfigError: a benchmark's settings are wrong; lists all of them.
@@ -123,31 +104,9 @@ def plan_grid(storage: Storage, request: EvaluateRequest) -> Grid:
     for one in planned:
         if one.skipped is not None:
             log.warning("%s on %s is skipped: %s", one.label, one.trial.dataset, one.skipped)
-    write_json(storage, _grid_key(request.run_name), [_plain(one) for one in planned])
+    if request.is_leading:
+        record_grid(storage, request.run_name, planned)
     return Grid(request, planned, _supervised_ref(storage, request))
-
-
-def read_grid(storage: Storage, run_name: str) -> tuple[PlannedTrial, ...]:
-    """The trials of the last evaluation of a run; none if there was none."""
-    try:
-        plain = read_json(storage, _grid_key(run_name))
-    except FileNotFoundError:
-        return ()
-    return tuple(
-        PlannedTrial(
-            **{**one, "trial": Trial.from_plain(one["trial"]), "seeds": tuple(one["seeds"])}
-        )
-        for one in plain
-    )
-
-
-def chosen_commits(commits: Sequence[Item], every: int, *, is_final: bool) -> list[Item]:
-    """Each n-th of ``commits``, counted from the first; the last one too once it is the last."""
-    return [
-        commit
-        for number, commit in enumerate(commits)
-        if number % every == 0 or (is_final and number == len(commits) - 1)
-    ]
 
 
 def _supervised_ref(storage: Storage, request: EvaluateRequest) -> DatasetRef | None:
@@ -275,11 +234,3 @@ def _label(storage: Storage, run_name: str, trial: Trial) -> str:
     if read_json(storage, key) == trial.fingerprint:
         return trial.benchmark
     return f"{trial.benchmark}-{trial.fingerprint[:6]}"
-
-
-def _plain(planned: PlannedTrial) -> dict[str, Any]:
-    return {**vars(planned), "trial": planned.trial.to_plain()}
-
-
-def _grid_key(run_name: str) -> str:
-    return f"{evaluate_folder(run_name)}/grid.json"

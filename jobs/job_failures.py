@@ -8,6 +8,10 @@ from sigma_pipeline.infra import errors
 from sigma_pipeline.infra.errors import PipelineError, StageError
 
 _OUR_ERROR = re.compile(r"^sigma_pipeline\.infra\.errors\.(\w+): (.+)", re.MULTILINE | re.DOTALL)
+_LOST_CONNECTION = re.compile(
+    r"gloo/transport|Connection (closed|reset) by peer|remote process exited|TCPStore.*Broken pipe"
+)
+"""Of gloo, NCCL (``ncclRemoteError``) and torch's store, when the other process is gone."""
 _RULE = "\n----------------------\n"
 """What submitit puts around a traceback."""
 
@@ -24,6 +28,11 @@ def find_our_error(failures: Iterable[str], log_path: Path) -> PipelineError | N
             error: PipelineError = kind(f"{message} (log: {log_path})")
             return error
     return None
+
+
+def is_lost_connection(failure: str) -> bool:
+    """Whether a rank failed because another one was gone; why that was, it cannot tell."""
+    return _LOST_CONNECTION.search(last_line(failure)) is not None
 
 
 def last_line(failure: str) -> str:

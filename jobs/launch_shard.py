@@ -4,7 +4,8 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,27 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.data_prep.manifest import Manifest, read_manifest
 from sigma_pipeline.data_prep.receipts import receipt_key
 from sigma_pipeline.infra.errors import Interrupted, PipelineError, StageError
+from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, read_json
 from sigma_pipeline.jobs.config import LaunchConfig
+from sigma_pipeline.jobs.executor import Resources, executor_parameters
 from sigma_pipeline.jobs.job_failures import find_our_error, last_line
 from sigma_pipeline.jobs.shard import finish_dataset, missing_units, remove_dataset
 from sigma_pipeline.jobs.shard_array import ArrayTask
 from sigma_pipeline.jobs.shard_plan import DatasetPlan
-from sigma_pipeline.jobs.stored_plan import stored_plan
-from sigma_pipeline.jobs.submit_array import ENDED, ArrayJob, submitted_array
+from sigma_pipeline.jobs.stored_plan import store_plan, stored_plan
+from sigma_pipeline.jobs.submission import Snapshot, Submission, job_name, record_submission
+from sigma_pipeline.jobs.submit import uninterrupted
+from sigma_pipeline.jobs.submit_array import (
+    ENDED,
+    ArrayJob,
+    submit_array,
+    submitted_array,
+)
 
 log = logging.getLogger(__name__)
 
-_TIMEOUTS = 10
 _TAR_KEY = re.compile(r"/shard-(\d+)\.[^/]+\.tar$")
 _LOG_INTERVAL_S = 10.0
 _LONGEST_PAUSE_S = 10.0
@@ -42,8 +51,7 @@ def shard_on_slurm(
     *,
     storage: Storage,
     shard: ShardConfig,
-    launch: LaunchConfig,
-    work_dir: Path,
+    snapshot: Snapshot,
     journal: Journal | None,
     attempt: str,
     force: bool,
@@ -54,8 +62,7 @@ def shard_on_slurm(
         plan: of the dataset; its source must be readable on the nodes.
         storage: reachable from the nodes.
         shard: for the fraction of inputs that may be rejected, where the dataset has none.
-        launch: resources of the tasks.
-        work_dir: folder that all nodes share; the plan and the tasks' logs go below it.
+        snapshot: what the tasks run from, and with which resources.
         journal: gets the numbers, if there is one.
         attempt: the name of this life of the launcher.
         force: first delete what is there.
@@ -67,31 +74,80 @@ def shard_on_slurm(
     if force:
         remove_dataset(plan, storage)
     if missing_units(plan, storage):
-        folder = work_dir / "submitit" / f"shard-{plan.name}" / attempt
+        folder = _array_folder(snapshot, plan)
         with stored_plan(plan, folder) as stored:
-            _run_array(stored, storage, shard, launch, folder)
+            calls = _calls(stored, storage, shard, snapshot.launch, folder)
+            parameters = array_parameters(snapshot, len(calls), plan.name)
+            with submitted_array(calls, snapshot.launch, folder, parameters) as array:
+                _note(snapshot, plan, array, calls)
+                _Watch(plan, storage, array, len(calls)).wait()
     manifests = finish_dataset(plan, storage=storage, shard=shard, journal=journal, attempt=attempt)
     for ref in plan.refs.values():
         _remove_late_tars(storage, ref)
     return manifests
 
 
-def _run_array(
-    plan: DatasetPlan, storage: Storage, shard: ShardConfig, launch: LaunchConfig, folder: Path
-) -> None:
-    num_missing, workers = len(missing_units(plan, storage)), launch.shard.workers
-    count = min(launch.shard.tasks, num_missing)
+def submit_shards(
+    plan: DatasetPlan, *, storage: Storage, shard: ShardConfig, snapshot: Snapshot, force: bool
+) -> Submission | None:
+    """Hands an array to SLURM that makes the dataset with nobody looking; None if it is there.
+
+    Its plan stays in the work_dir, as nobody knows when the last task has read it.
+
+    Args:
+        plan: see ``shard_on_slurm``, as for the others.
+        storage: reachable from the nodes.
+        shard: for the fraction of inputs that may be rejected, where the dataset has none.
+        snapshot: what the tasks run from, and with which resources.
+        force: first delete what is there.
+
+    Raises:
+        StageError: SLURM did not take the array.
+    """
+    if force:
+        remove_dataset(plan, storage)
+    if all(read_manifest(storage, ref) for ref in plan.refs.values()):
+        return None
+    folder = _array_folder(snapshot, plan)
+    stored = store_plan(plan, folder)
     calls = [
-        ArrayTask(plan, storage.root_uri, shard, workers, number, count, folder)
+        replace(call, run_name=snapshot.run_name)
+        for call in _calls(stored, storage, shard, snapshot.launch, folder)
+    ]
+    parameters = array_parameters(snapshot, len(calls), plan.name)
+    with uninterrupted():
+        array = submit_array(calls, snapshot.launch, folder, parameters)
+        return _note(snapshot, plan, array, calls)
+
+
+def _array_folder(snapshot: Snapshot, plan: DatasetPlan) -> Path:
+    return snapshot.work_dir / "submitit" / f"shard-{plan.name}" / new_attempt()
+
+
+def _calls(
+    plan: DatasetPlan, storage: Storage, shard: ShardConfig, launch: LaunchConfig, folder: Path
+) -> list[ArrayTask]:
+    """At least one, which puts the manifests where only those are missing."""
+    count = max(1, min(launch.shard.tasks, len(missing_units(plan, storage))))
+    return [
+        ArrayTask(plan, storage.root_uri, shard, launch.shard.workers, number, count, folder)
         for number in range(count)
     ]
-    parameters = array_parameters(launch, count, name=f"shard-{plan.name}")
-    with submitted_array(calls, folder, parameters, timeouts=_TIMEOUTS) as array:
-        log.info(
-            "%s: SLURM array %s of %d tasks with %d workers each makes %d shards; logs: %s",
-            *(plan.name, array.job_id, count, workers, num_missing, folder),
-        )
-        _Watch(plan, storage, array, count).wait()
+
+
+def _note(
+    snapshot: Snapshot, plan: DatasetPlan, array: ArrayJob[None], calls: Sequence[ArrayTask]
+) -> Submission:
+    """Writes down that an array was submitted."""
+    log.info(
+        "%s: SLURM array %s of %d tasks with %d workers each makes %d shards; logs: %s",
+        *(plan.name, array.job_id, len(calls), calls[0].workers),
+        sum(len(split.units) for split in plan.splits),
+        calls[0].folder,
+    )
+    return record_submission(
+        snapshot, "shard", array.job_id, calls[0].folder, world_size=len(calls)
+    )
 
 
 def _remove_late_tars(storage: Storage, ref: DatasetRef) -> None:
@@ -108,20 +164,25 @@ def _remove_late_tars(storage: Storage, ref: DatasetRef) -> None:
                     storage.delete(key)
 
 
-def array_parameters(launch: LaunchConfig, count: int, *, name: str) -> Mapping[str, Any]:
-    """What submitit is told of an array of ``count`` tasks."""
+def array_resources(launch: LaunchConfig) -> Resources:
+    """Of one task."""
     shard = launch.shard
-    memory = {} if shard.memory_gib is None else {"mem_gb": shard.memory_gib}
-    return memory | {
-        "name": name,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": shard.cpus_per_task or shard.workers,
-        "timeout_min": shard.timeout_min,
-        "slurm_partition": launch.partition,
-        "slurm_account": launch.account,
-        "slurm_array_parallelism": count,
-    }
+    return Resources(
+        cpus_per_task=shard.cpus_per_task or shard.workers,
+        memory_gib=shard.memory_gib,
+        timeout_min=shard.timeout_min,
+    )
+
+
+def array_parameters(snapshot: Snapshot, count: int, dataset: str) -> Mapping[str, Any]:
+    """What submitit is told of an array of ``count`` tasks; all may run at once."""
+    parameters = executor_parameters(
+        snapshot.launch,
+        array_resources(snapshot.launch),
+        name=f"{job_name(snapshot.run_name, 'shard')}-{dataset}",
+        code=snapshot.code,
+    )
+    return parameters | {"slurm_array_parallelism": count}
 
 
 class _Watch:

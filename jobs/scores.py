@@ -8,10 +8,10 @@ from typing import Literal
 from sigma_pipeline.infra.storage import Storage, read_json
 from sigma_pipeline.jobs.benchmarks.benchmark import Score
 from sigma_pipeline.jobs.cells import CellRecord
-from sigma_pipeline.jobs.commits import list_commits
+from sigma_pipeline.jobs.commits import committed_steps, list_commits
 from sigma_pipeline.jobs.encoders import SUPERVISED, EncoderSource, committed_encoder
-from sigma_pipeline.jobs.grid import PlannedTrial, read_grid
-from sigma_pipeline.jobs.supervised import (
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, chosen_commits, read_grid
+from sigma_pipeline.jobs.supervised_request import (
     SupervisedRequest,
     current_supervised,
     find_supervised,
@@ -61,6 +61,22 @@ def score_table(storage: Storage, run_name: str) -> list[TableRow]:
         for row in rows
         if not is_empty.issuperset(states := {cell.state for cell in row.cells})
         or states == {"skipped"}
+    ]
+
+
+def evaluated_encoders(
+    storage: Storage, run_name: str, *, is_trained: bool
+) -> list[tuple[str, str, int]]:
+    """Label and dataset of each trial, and on how many encoders that exist it is to be made."""
+    steps = committed_steps(storage, run_name)
+    num_references = int(current_supervised(storage, run_name) is not None)
+    return [
+        (
+            one.label,
+            one.trial.dataset,
+            len(chosen_commits(steps, one.every, is_final=is_trained)) + num_references,
+        )
+        for one in read_grid(storage, run_name)
     ]
 
 

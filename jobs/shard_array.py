@@ -15,8 +15,10 @@ from pathlib import Path
 
 from sigma_pipeline.data_prep.config import ShardConfig
 from sigma_pipeline.infra.identity import new_attempt
+from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.logs import configure_logging
 from sigma_pipeline.infra.storage import Storage, open_storage
+from sigma_pipeline.jobs.code_copy import package_folder
 from sigma_pipeline.jobs.shard import Unit, build_some, finish_dataset, missing_units
 from sigma_pipeline.jobs.shard_plan import DatasetPlan
 from sigma_pipeline.jobs.stored_plan import require_same_code
@@ -42,6 +44,8 @@ class ArrayTask:
     """Of tasks in the array."""
     folder: Path
     """The array's own, on all nodes."""
+    run_name: str | None = None
+    """The run whose journal gets the numbers; None where the launcher waits, and writes them."""
 
     def __call__(self) -> None:
         """Makes shards until none is missing; the first task to find that puts the manifests.
@@ -51,16 +55,25 @@ class ArrayTask:
                 too many inputs were rejected.
         """
         configure_logging()
+        log.info("Sharding with the code in %s", package_folder())
         require_same_code(self.plan)
         storage, attempt = open_storage(self.root_uri), new_attempt()
         # The folder may be common to several nodes, and locks in it not.
         here = replace(self.plan, scratch_dir=self.plan.scratch_dir / socket.gethostname())
         for units in self._rounds(storage):
             build_some(here, units, storage=storage, workers=self.workers, attempt=attempt)
-        if _is_first(self.folder / "finished"):
+        if _is_mine(self.folder / "finished", self.number):
+            self._finish(storage, attempt)
+
+    def _finish(self, storage: Storage, attempt: str) -> None:
+        journal = Journal(storage, self.run_name, attempt, "shard") if self.run_name else None
+        try:
             finish_dataset(
-                self.plan, storage=storage, shard=self.shard, journal=None, attempt=attempt
+                self.plan, storage=storage, shard=self.shard, journal=journal, attempt=attempt
             )
+        finally:
+            if journal is not None:
+                journal.close()
 
     def _rounds(self, storage: Storage) -> Iterator[Sequence[Unit]]:
         """Shards to make next: of this task's part first, then any that are missing."""
@@ -84,10 +97,14 @@ class ArrayTask:
             yield draw.sample(missing, min(size, len(missing)))
 
 
-def _is_first(path: Path) -> bool:
-    """Whether nobody was here before. It only saves work: all tasks could do what follows."""
+def _is_mine(path: Path, number: int) -> bool:
+    """Whether this task was here first, in this life of it or an earlier one.
+
+    It only saves work: all tasks could do what follows.
+    """
     try:
-        path.open("x").close()
+        with path.open("x", encoding="ascii") as file:
+            file.write(str(number))
     except FileExistsError:
-        return False
+        return path.read_text(encoding="ascii") == str(number)
     return True

@@ -87,16 +87,17 @@ class Lines(Sequence[Value], Generic[Value]):
                 yield adapter.validate_python(value)
 
 
+def store_plan(plan: DatasetPlan, folder: Path) -> DatasetPlan:
+    """The same plan with its units in files of ``folder``, so that it can be sent to every task."""
+    folder.mkdir(parents=True)
+    return replace(plan, splits=tuple(_stored_split(split, folder) for split in plan.splits))
+
+
 @contextmanager
 def stored_plan(plan: DatasetPlan, folder: Path) -> Iterator[DatasetPlan]:
-    """The same plan with its units in ``folder``, so that it can be sent to every task.
-
-    The files are removed with the block.
-    """
-    folder.mkdir(parents=True)
+    """See ``store_plan``; the files are removed with the block."""
     try:
-        splits = tuple(_stored_split(split, folder) for split in plan.splits)
-        yield replace(plan, splits=splits)
+        yield store_plan(plan, folder)
     finally:
         for pattern in ("*.units*", "*.left_out*"):
             for path in folder.glob(pattern):

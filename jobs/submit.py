@@ -15,7 +15,6 @@ and what follows from it:
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +24,13 @@ import submitit
 import submitit.helpers
 
 from sigma_pipeline.infra.errors import StageError
-from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.jobs.config import LaunchConfig
 from sigma_pipeline.jobs.train_request import RankPlace
 
 Result = TypeVar("Result")
+
+TIMEOUTS = 10
+"""How often a call that can be repeated goes on after its time limit, by default."""
 
 
 class Job(Generic[Result]):
@@ -49,6 +50,16 @@ class Job(Generic[Result]):
         return Path(self._job.task(0).paths.stderr)
 
     @property
+    def folder(self) -> Path:
+        """Where submitit's files of it and the logs of all ranks lie."""
+        return Path(self._job.paths.folder)
+
+    @property
+    def world_size(self) -> int:
+        """Processes."""
+        return int(self._job.num_tasks)
+
+    @property
     def is_local(self) -> bool:
         """Whether it runs as processes of this machine."""
         return isinstance(self._job, submitit.LocalJob)
@@ -63,19 +74,12 @@ class Job(Generic[Result]):
         return bool(self._job.done())
 
     def ask_to_end(self) -> None:
-        """Sends SIGTERM to all its processes."""
-        if self.is_local:
-            # It has not been waited for, so its number cannot be another's yet.
-            os.kill(int(self.job_id), signal.SIGTERM)
-        else:
-            scancel("--signal=TERM", self.job_id)
+        """Sends SIGTERM to all its processes on this machine."""
+        # It has not been waited for, so its number cannot be another's yet.
+        os.kill(int(self.job_id), signal.SIGTERM)
 
     def silent_ranks(self) -> list[int]:
-        """Ranks that left neither a result nor an error.
-
-        Known of a local job alone: on a network file system a result may also come late, and
-        ``failures`` then waits for it.
-        """
+        """Ranks of a local job that left neither a result nor an error."""
         ranks = range(self._job.num_tasks if self.is_local else 0)
         return [rank for rank in ranks if not self._job.task(rank).paths.result_pickle.exists()]
 
@@ -99,25 +103,40 @@ def submit(
     parameters: Mapping[str, Any],
     *,
     threads: int,
+    code: Path | None = None,
+    timeouts: int = TIMEOUTS,
 ) -> Job[Result]:
     """Starts ``call`` where ``launch`` says; returns at once.
 
     Args:
         call: picklable; runs in each process of the job.
         launch: the executor.
-        folder: shared by all nodes; the job's files go into a new folder in it.
+        folder: shared by all nodes; the job's own, for its files.
         parameters: submitit's; it drops those of another executor than the one in use.
         threads: of each process, for the libraries that take their number from the environment.
+        code: folder that the processes import this package from; that of the launcher when absent.
+        timeouts: how often a call that can be repeated goes on after its time limit.
 
     Raises:
         StageError: SLURM is not there, or did not take the job.
     """
     if launch.cluster == "slurm":
         require_slurm()
-    executor = submitit.AutoExecutor(folder=folder / new_attempt(), cluster=launch.cluster)
+    make_private(folder)
+    executor = submitit.AutoExecutor(
+        folder=folder,
+        cluster=launch.cluster,
+        slurm_python=launch.python,
+        slurm_max_num_timeout=timeouts,
+    )
     executor.update_parameters(**parameters)
-    with explained(), child_settings(threads, is_local=launch.cluster == "local"):
+    with explained(), child_settings(threads, is_local=launch.cluster == "local", code=code):
         return Job(executor.submit(call))
+
+
+def make_private(folder: Path) -> None:
+    """Makes the folder of a job: what is pickled in it may hold a password of the recipe."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def this_place() -> RankPlace:
@@ -156,25 +175,40 @@ def explained() -> Iterator[None]:
 
 
 @contextmanager
-def child_settings(threads: int, *, is_local: bool) -> Iterator[None]:
-    """What the processes of the job inherit: environment, and blocked terminal signals.
-
-    Of a job on other machines nobody would know, were this process stopped just now.
-    """
+def child_settings(threads: int, *, is_local: bool, code: Path | None = None) -> Iterator[None]:
+    """What the processes of the job inherit: environment, and blocked terminal signals."""
     variables = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(threads)}
     if is_local:
         # Else gloo looks up the host's name, which may wait for a server that is not there.
         variables["GLOO_SOCKET_IFNAME"] = "lo"
+    if is_local and code is not None:
+        # On SLURM the batch script does it, after the lines of launch.setup.
+        more = os.environ.get("PYTHONPATH")
+        variables["PYTHONPATH"] = f"{code}{os.pathsep}{more}" if more else str(code)
     if "SLURM_CONF" in os.environ:
         # Of a job's variables, which are cleared below; but this one is the site's.
         variables["SLURM_CONF"] = os.environ["SLURM_CONF"]
-    with submitit.helpers.clean_env(), submitit.helpers.environment_variables(**variables):
-        blocked = {signal.SIGINT, signal.SIGHUP} | (set() if is_local else {signal.SIGTERM})
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with (
+        submitit.helpers.clean_env(),
+        submitit.helpers.environment_variables(**variables),
+        uninterrupted(is_local=is_local),
+    ):
+        yield
+
+
+@contextmanager
+def uninterrupted(*, is_local: bool = False) -> Iterator[None]:
+    """Puts off Ctrl-C and, for a job on other machines, SIGTERM, until the block is left.
+
+    Were this process stopped between submitting such a job and writing that down, nobody would
+    know of it.
+    """
+    blocked = {signal.SIGINT, signal.SIGHUP} | (set() if is_local else {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def require_slurm() -> None:
@@ -188,8 +222,3 @@ def require_slurm() -> None:
             "launch.cluster=slurm, but SLURM's srun is not on the PATH; run it on a login node, or "
             "with --set launch.cluster=local"
         )
-
-
-def scancel(*arguments: str) -> None:
-    """Sends a signal to a job, or ends it; SLURM says on the error stream what is wrong with it."""
-    subprocess.run(["scancel", *arguments], check=True)  # noqa: S607

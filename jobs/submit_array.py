@@ -1,10 +1,9 @@
 """SLURM job arrays: tasks that run on their own, submitted and watched together."""
 
 import logging
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,7 +11,15 @@ from typing import Any, Generic, TypeVar
 import submitit
 import submitit.helpers
 
-from sigma_pipeline.jobs.submit import child_settings, explained, require_slurm, scancel
+from sigma_pipeline.jobs.config import LaunchConfig
+from sigma_pipeline.jobs.slurm import SlurmError, cancel, signal_job
+from sigma_pipeline.jobs.submit import (
+    TIMEOUTS,
+    child_settings,
+    explained,
+    require_slurm,
+    uninterrupted,
+)
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +85,13 @@ class ArrayJob(Generic[Result]):
     def cancel(self) -> None:
         """Ends all tasks that have not ended, at once, and waits until they have."""
         try:
-            scancel(self.job_id)
-            # That asks first, and only the site's KillWait later makes them end.
-            scancel("--signal=KILL", "--full", self.job_id)
-        except subprocess.CalledProcessError:
-            log.warning("scancel failed: tasks of SLURM array %s may go on", self.job_id)
+            cancel(self.job_id)
+        except SlurmError as error:
+            log.warning("Tasks of SLURM array %s may go on: %s", self.job_id, error)
             return
+        # That asks first, and only the site's KillWait later makes them end.
+        with suppress(SlurmError):  # where none is left to be told
+            signal_job(self.job_id, "KILL", with_script=True)
         deadline_s = time.monotonic() + _END_WITHIN_S
         while not set(self.states()) <= ENDED and time.monotonic() < deadline_s:
             time.sleep(0.2)
@@ -107,32 +115,47 @@ class Repeatable(Generic[Result]):
         return submitit.helpers.DelayedSubmission(self)
 
 
-@contextmanager
-def submitted_array(
+def submit_array(
     calls: Iterable[Callable[[], Result]],
+    launch: LaunchConfig,
     folder: Path,
     parameters: Mapping[str, Any],
-    *,
-    timeouts: int,
-) -> Iterator[ArrayJob[Result]]:
-    """A SLURM array of one task for each of ``calls``; tasks left at the end of the block end, too.
+) -> ArrayJob[Result]:
+    """A SLURM array of one task for each of ``calls``; returns at once.
 
     Args:
         calls: picklable, and such that each may be cut off and made again.
+        launch: for how Python is started.
         folder: shared by all nodes; the array's files go into it.
         parameters: submitit's.
-        timeouts: how often a task goes on after its time limit.
 
     Raises:
         StageError: SLURM is not there, or did not take the array.
     """
     require_slurm()
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=timeouts)
+    executor = submitit.AutoExecutor(
+        folder=folder,
+        cluster="slurm",
+        slurm_python=launch.python,
+        slurm_max_num_timeout=TIMEOUTS,
+    )
     executor.update_parameters(**parameters)
+    with explained(), child_settings(1, is_local=False):
+        return ArrayJob(executor.submit_array([Repeatable(call) for call in calls]))
+
+
+@contextmanager
+def submitted_array(
+    calls: Iterable[Callable[[], Result]],
+    launch: LaunchConfig,
+    folder: Path,
+    parameters: Mapping[str, Any],
+) -> Iterator[ArrayJob[Result]]:
+    """See ``submit_array``; tasks that are left at the end of the block end, too."""
     array: ArrayJob[Result] | None = None
     try:
-        with explained(), child_settings(1, is_local=False):
-            array = ArrayJob(executor.submit_array([Repeatable(call) for call in calls]))
+        with uninterrupted():
+            array = submit_array(calls, launch, folder, parameters)
         yield array
     finally:
         if array is not None:

@@ -1,10 +1,11 @@
 """The evaluate stage: every commit of the run through the recipe's benchmarks."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from pydantic import BaseModel, ValidationError
 
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.benchmarks.table import BENCHMARKS, build_benchmark
@@ -50,9 +51,29 @@ def run_evaluate_stage(
         MissingInputError: a dataset, or the first commit, is missing.
         StageError: cells failed, after all others were done.
     """
-    refs = resolve_refs(services.storage, config, config.evaluated_splits)
+    request = recorded_evaluation(config, services)
+    with services.journal("evaluate") as journal:
+        num_tasks = run_evaluate(request, services.storage, journal, follow=follow)
+    if not num_tasks:
+        log.info("Stage evaluate is up to date")
+
+
+def recorded_evaluation(
+    config: PipelineConfig, services: Services, *, promised: Collection[DatasetRef] = ()
+) -> EvaluateRequest:
+    """What to evaluate, written down in the run.
+
+    Args:
+        config: of the run.
+        services: of the run.
+        promised: what need not be sharded yet, as jobs that were submitted will have done it.
+
+    Raises:
+        MissingInputError: a dataset is missing.
+    """
+    refs = resolve_refs(services.storage, config, config.evaluated_splits, promised=promised)
     record_recipe(services, config, refs.values())
-    request = EvaluateRequest(
+    return EvaluateRequest(
         run_name=config.run_name,
         root_uri=config.root_uri,
         scratch_dir=str(config.scratch_path),
@@ -61,10 +82,6 @@ def run_evaluate_stage(
         launch=config.launch.evaluate,
         datasets=refs,
     )
-    with services.journal("evaluate") as journal:
-        num_tasks = run_evaluate(request, services.storage, journal, follow=follow)
-    if not num_tasks:
-        log.info("Stage evaluate is up to date")
 
 
 def preview_evaluate_stage(config: PipelineConfig, storage: Storage) -> Iterator[str]:

@@ -8,6 +8,7 @@ from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.evaluation import nothing_to_evaluate
 from sigma_pipeline.pipeline.config import PipelineConfig
+from sigma_pipeline.pipeline.on_slurm import describe_jobs
 from sigma_pipeline.pipeline.sharding import planned_refs
 from sigma_pipeline.pipeline.stage_names import StageName
 from sigma_pipeline.pipeline.stages import STAGES, Stage, check_stages
@@ -34,6 +35,8 @@ def preview(
         found: list[PipelineError] = []
         try:
             for line in stage.preview(config, storage):
+                yield f"{stage.name}: {line}"
+            for line in describe_jobs(stage.name, config):
                 yield f"{stage.name}: {line}"
         except PipelineError as error:
             found.append(error)

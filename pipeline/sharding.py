@@ -17,26 +17,44 @@ from sigma_pipeline.jobs.shard_summary import check_listed
 from sigma_pipeline.pipeline.config import DEMO_SOURCE, PipelineConfig
 from sigma_pipeline.pipeline.run_recipe import record_recipe, recorded_versions
 from sigma_pipeline.pipeline.services import Services
+from sigma_pipeline.pipeline.snapshots import take_snapshot
 from sigma_pipeline.pipeline.versions import changed_settings
 
 log = logging.getLogger(__name__)
 
 
 def run_shard_stage(config: PipelineConfig, services: Services, *, force: bool) -> None:
-    """Shards what is not there yet; with ``force`` everything.
+    """Shards what is not there yet; with ``force`` everything. Waits, on SLURM too.
 
     Raises:
         MissingInputError: a source is missing or empty.
         StageError: too many inputs had to be rejected.
     """
     for name in config.datasets_to_shard:
-        if not force and is_pinned(config, services.storage, name):
-            log.info("Dataset %s: the recipe pins its versions, and they are complete", name)
-            pins = config.dataset_versions[name]
-            refs = [DatasetRef(name, split, version) for split, version in pins.items()]
-        else:
-            refs = _shard(config, services, name, force=force)
+        refs = _pinned_refs(config, services.storage, name) if not force else None
+        if refs is None:
+            plan = _plan(config, services.storage, name)
+            _shard(config, services, plan, force=force)
+            refs = list(plan.refs.values())
         record_recipe(services, config, refs)
+
+
+def plan_shards(config: PipelineConfig, services: Services, *, force: bool) -> list[DatasetPlan]:
+    """What has to be sharded; demo videos are rendered, and the run's record names the versions.
+
+    Raises:
+        MissingInputError: a source is missing or empty.
+        StageError: too many inputs are known to be bad.
+    """
+    plans = []
+    for name in config.datasets_to_shard:
+        refs = _pinned_refs(config, services.storage, name) if not force else None
+        if refs is None:
+            plan = _plan(config, services.storage, name)
+            refs = list(plan.refs.values())
+            plans.append(plan)
+        record_recipe(services, config, refs)
+    return plans
 
 
 def preview_shard_stage(config: PipelineConfig, storage: Storage) -> Iterator[str]:
@@ -84,30 +102,38 @@ def is_pinned(config: PipelineConfig, storage: Storage, name: str) -> bool:
     )
 
 
-def _shard(
-    config: PipelineConfig, services: Services, name: str, *, force: bool
-) -> list[DatasetRef]:
-    """Makes one dataset, or what is missing of it; its splits."""
-    storage = services.storage
+def _pinned_refs(config: PipelineConfig, storage: Storage, name: str) -> list[DatasetRef] | None:
+    """The complete versions that the recipe names; None where the dataset has to be planned."""
+    if not is_pinned(config, storage, name):
+        return None
+    log.info("Dataset %s: the recipe pins its versions, and they are complete", name)
+    pins = config.dataset_versions[name]
+    return [DatasetRef(name, split, version) for split, version in pins.items()]
+
+
+def _plan(config: PipelineConfig, storage: Storage, name: str) -> DatasetPlan:
     plan = plan_dataset(name, config.datasets[name], config.shard, config.scratch_path)
     _explain(config, storage, plan)
     check_listed(plan, config.shard)
-    launch = config.launch
+    return plan
+
+
+def _shard(config: PipelineConfig, services: Services, plan: DatasetPlan, *, force: bool) -> None:
+    """Makes one dataset, or what is missing of it."""
     make = (
-        partial(shard_on_slurm, launch=launch, work_dir=config.work_path)
-        if launch.cluster == "slurm"
-        else partial(shard_dataset, workers=launch.shard.workers)
+        partial(shard_on_slurm, snapshot=take_snapshot(config, services))
+        if config.launch.cluster == "slurm"
+        else partial(shard_dataset, workers=config.launch.shard.workers)
     )
     with services.journal("shard") as journal:
         make(
             plan,
-            storage=storage,
+            storage=services.storage,
             shard=config.shard,
             journal=journal,
             attempt=services.attempt,
             force=force,
         )
-    return list(plan.refs.values())
 
 
 def _explain(config: PipelineConfig, storage: Storage, plan: DatasetPlan) -> None:

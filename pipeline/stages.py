@@ -18,6 +18,7 @@ from sigma_pipeline.pipeline.evaluating import (
     preview_evaluate_stage,
     run_evaluate_stage,
 )
+from sigma_pipeline.pipeline.on_slurm import is_submitted, submit_stages
 from sigma_pipeline.pipeline.services import Services
 from sigma_pipeline.pipeline.sharding import preview_shard_stage, run_shard_stage
 from sigma_pipeline.pipeline.stage_names import StageName
@@ -123,9 +124,14 @@ def run_stages(
 ) -> None:
     """Runs stages in their order; evaluation runs beside training when both are asked for.
 
+    On SLURM they are submitted, but for sharding alone.
+
     Raises:
         PipelineError: what stopped a stage.
     """
+    if is_submitted(names, config):
+        submit_stages(names, config, services, force=wishes.force, follow=wishes.follow)
+        return
     steps: list[tuple[str, Callable[[], None]]] = [
         (name.value, partial(STAGES[name].run, config, services, wishes)) for name in names
     ]

@@ -2,14 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import ConfigError, Interrupted, PipelineError
 from sigma_pipeline.infra.storage import Storage, read_json, write_json, write_json_if_absent
-from sigma_pipeline.jobs.commits import free_run_name, newest_commit, train_folder
+from sigma_pipeline.jobs.commits import free_run_name, manifest_key, newest_commit, train_folder
 from sigma_pipeline.jobs.launch_train import TrainJob, launch_train
+from sigma_pipeline.jobs.submission import record_submission
+from sigma_pipeline.jobs.submit_train import forget_verdict
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_result import TrainResult
 from sigma_pipeline.pipeline.config import PipelineConfig
@@ -25,6 +28,7 @@ from sigma_pipeline.pipeline.science import (
     training_settings,
 )
 from sigma_pipeline.pipeline.services import Services
+from sigma_pipeline.pipeline.snapshots import take_snapshot
 from sigma_pipeline.pipeline.teacher import check_teacher
 from sigma_pipeline.pipeline.versions import resolve_refs, version_of
 
@@ -61,7 +65,7 @@ def _recorded_settings(storage: Storage, run_name: str) -> dict[str, Any] | None
 
 def is_training_finished(storage: Storage, run_name: str) -> bool:
     """Whether training has taken its last step and committed it."""
-    return storage.exists(f"{train_folder(run_name)}/manifest.json")
+    return storage.exists(manifest_key(run_name))
 
 
 def require_same_science(storage: Storage, run_name: str, settings: Mapping[str, Any]) -> None:
@@ -123,12 +127,12 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
         Interrupted: somebody else stopped the job.
         PipelineError: what ended the job.
     """
-    request = _recorded_request(config, services)
+    request = recorded_request(config, services)
     if is_training_finished(services.storage, config.run_name):
         log.info("Stage train is up to date: run %s is trained to its end", config.run_name)
         yield None
         return
-    job = launch_train(request, config.launch, config.work_path)
+    job = _launch(request, config, services)
     tail = LogTail(job.log_path, services.show)
     is_left_in_order = False
     try:
@@ -145,9 +149,21 @@ def training(config: PipelineConfig, services: Services) -> Iterator[Callable[[]
         )
 
 
-def _recorded_request(config: PipelineConfig, services: Services) -> TrainRequest:
-    """What to train, once it is sure that it may be, and written down in the run."""
-    refs = resolve_refs(services.storage, config, config.trained_splits)
+def recorded_request(
+    config: PipelineConfig, services: Services, *, promised: Collection[DatasetRef] = ()
+) -> TrainRequest:
+    """What to train, once it is sure that it may be, and written down in the run.
+
+    Args:
+        config: of the run.
+        services: of the run.
+        promised: what need not be sharded yet, as jobs that were submitted will have done it.
+
+    Raises:
+        ConfigError: the run was begun with other science, or the frozen teacher has gone.
+        MissingInputError: the dataset has not been sharded.
+    """
+    refs = resolve_refs(services.storage, config, config.trained_splits, promised=promised)
     datasets = tuple(refs[split] for split in config.trained_splits)
     settings = training_settings(config, version_of(datasets))
     record_settings(services.storage, config.run_name, settings)
@@ -166,6 +182,15 @@ def _recorded_request(config: PipelineConfig, services: Services) -> TrainReques
         config_fingerprint=science_fingerprint(settings),
         teacher_sha256=settings.get(TEACHER_KEY),
     )
+
+
+def _launch(request: TrainRequest, config: PipelineConfig, services: Services) -> TrainJob:
+    """Starts training on this machine, from the code as it is now."""
+    snapshot = take_snapshot(config, services)
+    forget_verdict(services.storage, config.run_name)
+    job = launch_train(request, config.launch, config.work_path, code=snapshot.code)
+    record_submission(snapshot, "train", job.job_id, job.folder, world_size=job.world_size)
+    return job
 
 
 def _is_running(job: TrainJob, tail: LogTail) -> bool:

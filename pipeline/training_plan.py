@@ -1,25 +1,27 @@
 """What the train stage would do, worked out without training, without a store, without memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 
-from sigma_pipeline.data_prep.index import DatasetRef
-from sigma_pipeline.data_prep.manifest import read_manifest
-from sigma_pipeline.data_prep.train_order import epoch_clips
-from sigma_pipeline.infra.errors import MissingInputError, StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import newest_commit
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import Sigma, num_parameters
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.science import training_settings
+from sigma_pipeline.pipeline.train_schedule import (
+    clips_per_epoch,
+    known_refs,
+    num_train_samples,
+    total_steps,
+)
 from sigma_pipeline.pipeline.training import (
     check_trainable,
     is_training_finished,
     require_same_science,
 )
-from sigma_pipeline.pipeline.versions import resolve_refs, version_of
+from sigma_pipeline.pipeline.versions import version_of
 
 _BYTES_PER_PARAMETER = 4
 _MOMENTS = 2  # of AdamW, per parameter
@@ -40,7 +42,7 @@ def preview_train_stage(config: PipelineConfig, storage: Storage) -> Iterator[st
     yield (
         f"{count:,} parameters; a commit takes {weights_mb:.1f} MB of weights, and "
         f"{_MOMENTS * weights_mb:.1f} MB of optimizer state in the newest "
-        f"{train.keep_optimizer_commits}"
+        f"{train.keep_last}"
     )
     check_trainable(config, storage)
     yield _progress(config, storage)
@@ -52,44 +54,6 @@ def parameter_count(model: ModelConfig) -> int:
         return num_parameters(Sigma(model))
 
 
-def num_train_samples(config: PipelineConfig, storage: Storage) -> dict[str, int] | None:
-    """Videos that each dataset gives to training; None before all are sharded and chosen."""
-    refs = _known_refs(config, storage)
-    if refs is None:
-        return None
-    manifests = {name: read_manifest(storage, ref) for (name, _), ref in refs.items()}
-    return {name: int(found["samples"]) for name, found in manifests.items() if found is not None}
-
-
-def total_steps(config: PipelineConfig, num_samples: Mapping[str, int]) -> int:
-    """Optimizer steps of the whole run; the tail of an epoch that fills no batch is left out.
-
-    Args:
-        config: of the run.
-        num_samples: of each dataset that is trained on.
-    """
-    clips = sum(_clips_per_epoch(config, num_samples).values())
-    return config.train.epochs * (clips // config.train.global_batch_clips)
-
-
-def _clips_per_epoch(config: PipelineConfig, num_samples: Mapping[str, int]) -> dict[str, int]:
-    """Of each dataset."""
-    weights = config.train.weights
-    sizes = [num_samples[name] for name in weights]
-    clips = epoch_clips(sizes, list(weights.values()), config.train.clip.clips_per_decode)
-    return dict(zip(weights, clips, strict=True))
-
-
-def _known_refs(
-    config: PipelineConfig, storage: Storage
-) -> dict[tuple[str, str], DatasetRef] | None:
-    """What is trained on; None where the store has no version of it, or several to choose from."""
-    try:
-        return resolve_refs(storage, config, config.trained_splits)
-    except (MissingInputError, StageError):
-        return None
-
-
 def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
     train = config.train
     samples = num_train_samples(config, storage)
@@ -99,7 +63,7 @@ def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
         yield f"{batches}; how many steps that are is known once {names} is sharded"
         return
     yield f"{batches} of {sum(samples.values())} videos: {total_steps(config, samples)} steps"
-    clips = _clips_per_epoch(config, samples)
+    clips = clips_per_epoch(config, samples)
     if clips != samples:
         total = sum(clips.values())
         shares = (
@@ -110,7 +74,7 @@ def _schedule(config: PipelineConfig, storage: Storage) -> Iterator[str]:
 
 
 def _progress(config: PipelineConfig, storage: Storage) -> str:
-    refs = _known_refs(config, storage)
+    refs = known_refs(config, storage)
     if refs is None:
         return "begins when the dataset is there"
     version = version_of([refs[split] for split in config.trained_splits])

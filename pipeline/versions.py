@@ -1,7 +1,7 @@
 """Which version of each dataset a run uses."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sigma_pipeline.data_prep.config import DatasetConfig, ShardConfig
@@ -16,12 +16,22 @@ log = logging.getLogger(__name__)
 
 
 def resolve_refs(
-    storage: Storage, config: PipelineConfig, splits: Iterable[tuple[str, str]]
+    storage: Storage,
+    config: PipelineConfig,
+    splits: Iterable[tuple[str, str]],
+    *,
+    promised: Collection[DatasetRef] = (),
 ) -> dict[tuple[str, str], DatasetRef]:
     """The finished version of each (dataset, split).
 
     Taken from the recipe if it pins one, from the run's record, or from the store if that has a
     single one made with the recipe's settings.
+
+    Args:
+        storage: where versions lie.
+        config: of the run.
+        splits: which are asked for.
+        promised: versions that need not be finished yet, as jobs that were submitted make them.
 
     Raises:
         MissingInputError: there is none; names the command that makes it.
@@ -33,7 +43,8 @@ def resolve_refs(
         version = version or recorded.get(name, {}).get(split)
         version = version or _only_version(storage, config, name, split)
         refs[name, split] = DatasetRef(name, split, version)
-        _require_finished(storage, config, refs[name, split])
+        if refs[name, split] not in promised:
+            _require_finished(storage, config, refs[name, split])
     return refs
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_slurm import FakeSlurm
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -21,3 +23,11 @@ def real_videos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real videos in {folder}; name their folder in SIGMA_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """Takes jobs that are never started."""
+    sbatch = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{sbatch.bin}:{os.environ['PATH']}")
+    return sbatch

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from sigma_pipeline.infra.errors import MissingInputError
-from sigma_pipeline.jobs.job_failures import find_our_error, last_line
+from sigma_pipeline.jobs.job_failures import find_our_error, is_lost_connection, last_line
 
 LOG = Path("/logs/0_log.err")
 
@@ -35,3 +37,21 @@ def test_the_last_line_of_a_failure_is_that_of_its_traceback() -> None:
 
     assert last_line(failure + rule + "You can check full logs") == "ValueError: no"
     assert last_line(silent) == "has not produced any output (state: OUT_OF_MEMORY)"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_lost"),
+    [
+        ("[/g/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:39", True),
+        ("Application timeout caused pair closure, in gloo/transport/tcp/unbound_buffer.cc", True),
+        ("NCCL error: remote process exited or there was a network error", True),
+        ("shapes (3, 4) and (4, 3) do not fit", False),
+    ],
+)
+def test_a_lost_connection_is_told_from_a_cause(said: str, is_lost: bool) -> None:
+    rule = "\n----------------------\n"
+    failure = (
+        f"Job (task=0) failed during processing with trace:{rule}Traceback\nRuntimeError: {said}"
+    )
+
+    assert is_lost_connection(failure) is is_lost

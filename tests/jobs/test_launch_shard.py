@@ -1,8 +1,10 @@
 """Following an array: when it is over, what is said of tasks that died, and with what status."""
 
 import logging
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,15 @@ from sigma_pipeline.data_prep.manifest import Manifest
 from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.infra.errors import Interrupted, MissingInputError, StageError
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.jobs import launch_shard
-from sigma_pipeline.jobs.config import LaunchConfig, ShardLaunchConfig
-from sigma_pipeline.jobs.launch_shard import array_parameters, shard_on_slurm
+from sigma_pipeline.jobs import launch_shard, shard_array
+from sigma_pipeline.jobs.launch_shard import shard_on_slurm, submit_shards
 from sigma_pipeline.jobs.shard import build_missing, plan_dataset
 from sigma_pipeline.jobs.shard_array import ArrayTask
 from sigma_pipeline.jobs.shard_plan import DatasetPlan
 from sigma_pipeline.jobs.shard_progress import Progress
 from sigma_pipeline.jobs.shard_unit import UnitTask, build_unit
+from tests.fake_slurm import FakeSlurm, options
+from tests.jobs.snapshots import make_snapshot
 
 SHARD = ShardConfig(samples_per_shard=1)
 NUM_VIDEOS = 5
@@ -106,8 +109,7 @@ def plan(tmp_path: Path) -> DatasetPlan:
 def run(plan: DatasetPlan, storage: Storage, **changes: Any) -> dict[str, Manifest]:
     usual: dict[str, Any] = {
         "shard": SHARD,
-        "launch": LaunchConfig(cluster="slurm", shard=ShardLaunchConfig(tasks=2, workers=1)),
-        "work_dir": plan.scratch_dir.parent / "work",
+        "snapshot": make_snapshot(plan.scratch_dir.parent, shard={"tasks": 2, "workers": 1}),
         "journal": None,
         "attempt": "launcher",
         "force": False,
@@ -222,10 +224,10 @@ def test_of_many_tasks_that_failed_some_are_named(
     plan: DatasetPlan, storage: Storage, array: FakeArray
 ) -> None:
     array.looks = [["FAILED"] * NUM_VIDEOS]
-    launch = LaunchConfig(cluster="slurm", shard=ShardLaunchConfig(tasks=64, workers=1))
+    many = make_snapshot(plan.scratch_dir.parent, shard={"tasks": 64, "workers": 1})
 
     with pytest.raises(StageError, match=r"task 3 FAILED \(log: /logs/3\.err\); 1 more\. The same"):
-        run(plan, storage, launch=launch)
+        run(plan, storage, snapshot=many)
 
 
 def test_an_error_of_ours_in_a_task_is_the_launchers(
@@ -255,19 +257,50 @@ def test_a_task_whose_node_failed_may_come_back(
     assert run(plan, storage)
 
 
-def test_resources_reach_the_array_under_submitits_names() -> None:
-    resources = ShardLaunchConfig(workers=6, tasks=64, memory_gib=1.5, timeout_min=90)
-    launch = LaunchConfig(cluster="slurm", partition="cpu", account="lab", shard=resources)
+def test_an_array_that_nobody_watches_is_told_whose_numbers_it_makes(
+    plan: DatasetPlan, storage: Storage, sbatch: FakeSlurm, tmp_path: Path
+) -> None:
+    snapshot = make_snapshot(tmp_path, shard={"tasks": 3, "workers": 2, "memory_gib": 1.5})
 
-    assert array_parameters(launch, 10, name="shard-set") == {
-        "name": "shard-set",
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": 6,
-        "mem_gb": 1.5,
-        "timeout_min": 90,
-        "slurm_partition": "cpu",
-        "slurm_account": "lab",
-        "slurm_array_parallelism": 10,
-    }
-    assert "mem_gb" not in array_parameters(LaunchConfig(), 1, name="shard-set")
+    job = submit_shards(plan, storage=storage, shard=SHARD, snapshot=snapshot, force=False)
+
+    assert job is not None
+    assert (job.stage, job.job_id, job.world_size) == ("shard", "101", 3)
+    given = options(sbatch.scripts[0])
+    assert (given["array"], given["cpus-per-task"], given["mem"]) == ("0-2%3", "2", "1536MB")
+    assert given["job-name"] == "tiny-shard-set"
+    task = pickle.loads(Path(job.folder, "101_0_submitted.pkl").read_bytes()).function.call
+    assert task.run_name == "tiny"
+    assert list(task.plan.splits[0].units) == list(plan.splits[0].units)
+
+
+def test_a_complete_dataset_is_not_handed_to_slurm(
+    plan: DatasetPlan, storage: Storage, array: FakeArray, sbatch: FakeSlurm, tmp_path: Path
+) -> None:
+    array.runs = (0,)
+    run(plan, storage)
+
+    snapshot = make_snapshot(tmp_path)
+
+    assert submit_shards(plan, storage=storage, shard=SHARD, snapshot=snapshot, force=False) is None
+    assert sbatch.scripts == []
+
+
+def test_a_task_that_died_while_finishing_finishes_when_it_is_started_again(
+    plan: DatasetPlan, storage: Storage, array: FakeArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = shard_array.finish_dataset
+    monkeypatch.setattr(shard_array, "finish_dataset", lambda *_, **__: None)
+    array.runs = (1,)
+    monkeypatch.setattr(launch_shard, "finish_dataset", lambda *_, **__: {})
+    monkeypatch.setattr(launch_shard, "_remove_late_tars", lambda *_: None)
+    run(plan, storage)
+    monkeypatch.setattr(shard_array, "finish_dataset", finish)
+
+    # The launcher took the plan's files away.
+    other, again = (replace(call, plan=plan) for call in array.calls)
+    other()
+    assert not storage.exists(plan.refs["train"].manifest_key)
+    again()
+
+    assert storage.exists(plan.refs["train"].manifest_key)

@@ -8,6 +8,7 @@ import pytest
 
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.jobs import submit
+from sigma_pipeline.jobs.code_copy import copy_code, package_folder
 from sigma_pipeline.jobs.config import LaunchConfig
 from sigma_pipeline.jobs.submit_array import submitted_array
 
@@ -51,6 +52,32 @@ def test_without_slurm_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.M
         submit.submit(os.getpid, launch, tmp_path, {}, threads=1)
     with (
         pytest.raises(StageError, match=r"srun is not on the PATH"),
-        submitted_array([os.getpid], tmp_path, {}, timeouts=1),
+        submitted_array([os.getpid], launch, tmp_path, {}),
     ):
         pytest.fail("not reached")
+
+
+def test_a_job_on_this_machine_runs_from_the_copy_of_the_code(tmp_path: Path) -> None:
+    code = copy_code(tmp_path / "work")
+    parameters = {"timeout_min": 5, "tasks_per_node": 1}
+
+    job = submit.submit(
+        package_folder, LaunchConfig(), tmp_path / "job", parameters, threads=1, code=code
+    )
+
+    assert job.result() == code / "sigma_pipeline"
+    assert package_folder() != code / "sigma_pipeline"
+
+
+def test_signals_wait_until_a_job_is_written_down() -> None:
+    written: list[str] = []
+
+    def submit_and_write() -> None:
+        with submit.uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            written.append("job")
+
+    with pytest.raises(KeyboardInterrupt):
+        submit_and_write()
+
+    assert written == ["job"]

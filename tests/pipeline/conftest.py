@@ -11,9 +11,11 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import PipelineError
 from sigma_pipeline.infra.storage import open_storage, write_json
 from sigma_pipeline.jobs.commits import Commit, put_commit
+from sigma_pipeline.jobs.submission import Snapshot
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
 from sigma_pipeline.pipeline.services import Services
+from tests.pipeline.slurm_fake import FakeSlurm
 
 TRAIN_REF = DatasetRef("clips", "train", "v1")
 
@@ -96,9 +98,13 @@ class FakeJob:
 
     def __init__(self, log_path: Path, outcome: dict[str, Any] | PipelineError) -> None:
         self.log_path = log_path
+        self.job_id = "4711"
+        self.folder = log_path.parent
+        self.world_size = 2
         self.outcome = outcome
         self.looks_left = 2
         self.requests: list[TrainRequest] = []
+        self.code: Path | None = None
         self.is_stopped = False
 
     def poll(self) -> str:
@@ -122,11 +128,32 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJob:
     """What ``launch_train`` gives; it notes what it was asked for."""
     job = FakeJob(tmp_path / "log", {"state": "finished", "step": 4, "commit": "c"})
 
-    def launch(request: TrainRequest, *_: object) -> FakeJob:
+    def launch(request: TrainRequest, *_: object, code: Path) -> FakeJob:
         job.requests.append(request)
+        job.code = code
         job.log_path.write_text("step 1\n")
         return job
 
+    def take_snapshot(config: PipelineConfig, _: Services) -> Snapshot:
+        return Snapshot(
+            name="20260101T000000000000-bbbbbb",
+            run_name=config.run_name,
+            root_uri=config.root_uri,
+            work_dir=config.work_path,
+            launch=config.launch,
+            code=config.work_path / "code",
+        )
+
     monkeypatch.setattr("sigma_pipeline.pipeline.training.launch_train", launch)
+    monkeypatch.setattr("sigma_pipeline.pipeline.training.take_snapshot", take_snapshot)
     monkeypatch.setattr("sigma_pipeline.pipeline.training._POLL_INTERVAL_S", 0.0)
     return job
+
+
+@pytest.fixture
+def slurm(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """SLURM as the pipeline asks it; the logs of its jobs lie in ``tmp_path / "jobs"``."""
+    (tmp_path / "jobs").mkdir()
+    slurm = FakeSlurm(services.storage, services.run_name, str(tmp_path / "jobs"))
+    slurm.install(monkeypatch)
+    return slurm

@@ -56,4 +56,4 @@ def test_an_array_makes_the_shards_where_the_cluster_is_slurm(
     assert name == ("shard_on_slurm" if cluster == "slurm" else "shard_dataset")
     assert settings["force"]
     if cluster == "slurm":
-        assert settings["work_dir"] == config.work_path
+        assert settings["snapshot"].work_dir == config.work_path

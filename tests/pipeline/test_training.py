@@ -8,6 +8,8 @@ import pytest
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import ConfigError, Interrupted, MissingInputError, StageError
 from sigma_pipeline.infra.storage import write_json
+from sigma_pipeline.jobs.attempts import Verdict, read_verdict, write_verdict
+from sigma_pipeline.jobs.submission import read_submissions
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
 from sigma_pipeline.pipeline.run_recipe import recorded_versions
 from sigma_pipeline.pipeline.services import Services
@@ -68,6 +70,28 @@ def test_what_the_job_logs_is_shown(
 
     assert job.requests
     assert shown == ["step 1"]
+
+
+def test_the_job_runs_from_a_copy_of_the_code_and_is_written_down(
+    config: PipelineConfig, services: Services, job: "FakeJob"
+) -> None:
+    train(config, services)
+
+    (submission,) = read_submissions(services.storage, "trial")
+    assert job.code == config.work_path / "code"
+    assert (submission.stage, submission.job_id, submission.cluster) == ("train", "4711", "local")
+
+
+def test_a_person_may_try_again_what_was_given_up(
+    config: PipelineConfig, services: Services, job: "FakeJob"
+) -> None:
+    verdict = Verdict(reason="3 attempts failed", attempts=3, step=4, time_ms=1)
+    write_verdict(services.storage, "trial", verdict)
+
+    train(config, services)
+
+    assert job.requests
+    assert read_verdict(services.storage, "trial") is None
 
 
 def test_equal_science_is_asked_for_under_an_equal_fingerprint(

@@ -6,11 +6,8 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.storage import write_json
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
 from sigma_pipeline.pipeline.services import Services
-from sigma_pipeline.pipeline.training_plan import (
-    parameter_count,
-    preview_train_stage,
-    total_steps,
-)
+from sigma_pipeline.pipeline.train_schedule import total_steps
+from sigma_pipeline.pipeline.training_plan import parameter_count, preview_train_stage
 
 
 @pytest.mark.parametrize(

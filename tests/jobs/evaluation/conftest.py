@@ -19,7 +19,7 @@ from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
 from sigma_pipeline.jobs.checkpoint_import import import_checkpoint
-from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, put_commit
+from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, put_commit, put_hint
 from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.model.config import ModelConfig
@@ -109,6 +109,7 @@ def add_commit(storage: Storage) -> AddCommit:
         )
         storage.write(f"{commit.prefix}/{WEIGHTS_FILE}", data)
         put_commit(storage, commit)
+        put_hint(storage, commit)
         return commit
 
     return add

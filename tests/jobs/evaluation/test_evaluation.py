@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.evaluation import Evaluation
 from sigma_pipeline.jobs.grid import plan_grid
+from sigma_pipeline.jobs.planned_trials import read_grid
 from sigma_pipeline.jobs.scores import score_table
 
 KNN = {"benchmark": "knn", "settings": {"k": 5}}
@@ -76,11 +78,12 @@ def evaluate(storage: Storage, journal: Journal, workers: InProcess) -> Evaluate
 
 
 def _points(storage: Storage) -> Counter[tuple[str, int]]:
-    """How often each (metric, step) was brought to the journal."""
+    """How often each (metric, step) of a benchmark was brought to the journal."""
     return Counter(
         (name, entry.fields["step"])
         for entry in read_entries(storage, "r1")[0]
         for name in entry.fields.get("values", ())
+        if name.startswith("evaluate/")
     )
 
 
@@ -179,6 +182,8 @@ def test_seeds_are_averaged_once_all_are_there(
     evaluate(make_request({"benchmark": "linear", "seeds": [0, 1, 2]}))
 
     assert _points(storage) == {("evaluate/linear/squares/top1", 0): 1}
+    *_, end = read_entries(storage, "r1")[0]
+    assert end.fields["values"]["time/evaluation_s"] > 0
     (row,) = score_table(storage, "r1")
     assert row.cells[0].seeds == 3
 
@@ -260,3 +265,36 @@ def test_each_commit_gets_one_picture(
         (evaluation.PICTURE_NAME, 40),
     ]
     assert all(storage.read(one["key"]).startswith(b"\x89PNG") for one in pictures)
+
+
+def test_a_job_for_single_steps_does_its_own_among_those_chosen_from_all(
+    storage: Storage, make_request: MakeRequest, add_commit: AddCommit, evaluate: Evaluate
+) -> None:
+    for step in (0, 10, 20, 30):
+        add_commit(step)
+    request = make_request(KNN | {"every": 2}, pictures=True)
+
+    counts = [evaluate(replace(request, steps=(step,))) for step in (20, 10, 30)]
+
+    # Commits 0 and 20 are chosen; 30 is the last one only for the job that knows it is.
+    assert counts == [4, 1, 1]
+    assert _names(storage)["evaluate/knn/squares/top1"] == [20]
+    evaluate(request)
+    assert _names(storage)["evaluate/knn/squares/top1"] == [0, 20, 30]
+
+
+def test_what_concerns_the_whole_run_is_left_to_one_of_the_jobs(
+    storage: Storage, make_request: MakeRequest, add_commit: AddCommit, evaluate: Evaluate
+) -> None:
+    add_commit(0)
+    add_commit(10)
+    supervised = {"dataset": "squares", "steps": 4, "batch_clips": 8}
+    request = make_request(KNN, supervised=supervised)
+
+    evaluate(replace(request, steps=(10,)))
+
+    assert read_grid(storage, "r1") == ()
+    assert "evaluate/supervised/knn/squares/top1" not in _names(storage)
+    evaluate(replace(request, steps=(0,)))
+    assert len(read_grid(storage, "r1")) == 1
+    assert _names(storage)["evaluate/supervised/knn/squares/top1"] == [0]

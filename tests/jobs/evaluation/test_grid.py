@@ -13,7 +13,8 @@ from sigma_pipeline.infra.storage import Storage, write_json
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
-from sigma_pipeline.jobs.grid import chosen_commits, plan_grid, read_grid
+from sigma_pipeline.jobs.grid import plan_grid
+from sigma_pipeline.jobs.planned_trials import chosen_commits, read_grid
 
 MakeRequest = Callable[..., EvaluateRequest]
 KNN = {"benchmark": "knn"}

@@ -13,12 +13,14 @@ from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.config import SupervisedConfig
 from sigma_pipeline.jobs.encoders import load_encoder
 from sigma_pipeline.jobs.supervised import (
+    peak_share,
+    train_supervised,
+)
+from sigma_pipeline.jobs.supervised_request import (
     SupervisedRequest,
     current_supervised,
     find_supervised,
     name_current,
-    peak_share,
-    train_supervised,
 )
 
 
