@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sigma_pipeline.infra.errors import ConfigError, PipelineError, StageError
 from sigma_pipeline.infra.identity import fingerprint
@@ -60,6 +60,42 @@ class RunRecord:
     """Without credentials."""
 
 
+@dataclass(frozen=True)
+class StatusNote:
+    """How a run stands, as MLflow is to show it."""
+
+    status: Status
+    time_ms: int
+    """Since when, in milliseconds since 1970."""
+
+
+def note_status(
+    storage: Storage, run_name: str, status: Status, *, time_ms: int | None = None
+) -> None:
+    """Keeps the status in the store; MLflow hears of it from the next tracker of the run.
+
+    So jobs on nodes can say how the run stands, though they reach no MLflow.
+
+    Args:
+        storage: where the run lies.
+        run_name: the run.
+        status: as of ``time_ms``.
+        time_ms: milliseconds since 1970, now if absent; a note of a later moment stays.
+    """
+    note = StatusNote(status, time.time_ns() // 1_000_000 if time_ms is None else time_ms)
+    known = noted_status(storage, run_name)
+    if known is None or known.time_ms <= note.time_ms:
+        write_json(storage, _status_key(run_name), asdict(note))
+
+
+def noted_status(storage: Storage, run_name: str) -> StatusNote | None:
+    """What was noted last; None before the first note."""
+    try:
+        return StatusNote(**read_json(storage, _status_key(run_name)))
+    except FileNotFoundError:
+        return None
+
+
 def default_tracking_uri(storage: Storage) -> str | None:
     """A database in a local store; None on S3, where no two machines could share one."""
     if not is_local(storage.root_uri):
@@ -101,14 +137,20 @@ class Tracker:
         self._one_at_a_time = threading.Lock()
         self._writer: RunWriter | None = None
         self._positions: dict[str, int] = {}
-        self._is_status_due = True
+        self._sent_status: StatusNote | None = None
         self._is_failing = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def note(self, status: Status) -> None:
+        """Keeps how the run stands, to be sent with what is copied next; never raises."""
+        try:
+            note_status(self._storage, self._run_name, status)
+        except (PipelineError, OSError) as error:
+            log.warning("Status %s of run %s not kept: %s", status, self._run_name, error)
+
     def start(self) -> None:
-        """Marks the run as going on and copies in the background; never raises for a server."""
-        self._note_status("RUNNING")
+        """Copies in the background, a status that somebody notes too; never raises for a server."""
         self._stop.clear()
         self._thread = threading.Thread(target=self._follow, name="tracker", daemon=True)
         self._thread.start()
@@ -121,16 +163,18 @@ class Tracker:
         """
         return self._copy(_LOCK_PATIENCE_S)
 
-    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def finish(self, status: Status) -> None:
         """Ends the background copying, copies the rest, sets the status; never raises for a server.
 
-        What cannot be sent now, the status too, is sent by the next tracker of the run.
+        What cannot be sent now, the status too, is sent by the next tracker of the run. RUNNING:
+        the run goes on without this process, unless someone has noted since that it does not.
         """
         self._stop.set()
         if self._thread:
             self._thread.join()
             self._thread = None
-        self._note_status(status)
+        if status != "RUNNING":
+            self.note(status)
         self._copy_or_warn(_LOCK_PATIENCE_S)
 
     def _follow(self) -> None:
@@ -163,15 +207,14 @@ class Tracker:
             # After a failure nobody knows what arrived: the next call asks MLflow and begins anew.
             writer, self._writer = self._writer, None
             if writer is None:
-                self._positions, self._is_status_due = {}, True
+                self._positions, self._sent_status = {}, None
                 with explained(self._uri):
                     writer = self._open_run()
             entries, positions = read_entries(self._storage, self._run_name, after=self._positions)
             with explained(self._uri):
                 sent = writer.send(entries)
-                if self._is_status_due:
-                    self._send_status(writer)
-            self._writer, self._positions, self._is_status_due = writer, positions, False
+                self._send_status(writer)
+            self._writer, self._positions = writer, positions
             return sent
 
     def _open_run(self) -> RunWriter:
@@ -198,25 +241,15 @@ class Tracker:
             return RunRecord(**read_json(self._storage, key))
         return record
 
-    def _note_status(self, status: Status) -> None:
-        """Keeps the status in the store: should MLflow be down, the next tracker sets it."""
-        note = {"status": status, "time_ms": time.time_ns() // 1_000_000}
-        try:
-            write_json(self._storage, self._status_key, note)
-        except (PipelineError, OSError) as error:
-            log.warning("Status %s of run %s not kept: %s", status, self._run_name, error)
-        self._is_status_due = True
-
     def _send_status(self, writer: RunWriter) -> None:
-        try:
-            note = read_json(self._storage, self._status_key)
-        except FileNotFoundError:  # only journals so far: the jobs ran where no tracker did
-            return
-        writer.set_status(note["status"], note["time_ms"])
+        note = noted_status(self._storage, self._run_name)
+        if note is not None and note != self._sent_status:
+            writer.set_status(note.status, note.time_ms)
+            self._sent_status = note
 
-    @property
-    def _status_key(self) -> str:
-        return f"runs/{self._run_name}/tracking/status.json"
+
+def _status_key(run_name: str) -> str:
+    return f"runs/{run_name}/tracking/status.json"
 
 
 def _record_key(run_name: str, experiment: str, tracking_uri: str) -> str:

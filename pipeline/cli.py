@@ -15,6 +15,7 @@ import click
 
 from sigma_pipeline.infra.errors import ConfigError, PipelineError
 from sigma_pipeline.pipeline.cli_checkpoints import checkpoints
+from sigma_pipeline.pipeline.cli_control import cancel, logs, show_run, status
 from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
 from sigma_pipeline.pipeline.cli_shards import datasets, shards
 from sigma_pipeline.pipeline.config import PipelineConfig
@@ -44,6 +45,9 @@ def cli() -> None:
 cli.add_command(datasets)
 cli.add_command(shards)
 cli.add_command(checkpoints)
+cli.add_command(status)
+cli.add_command(logs)
+cli.add_command(cancel)
 
 
 @cli.command()
@@ -75,16 +79,9 @@ def run(
         _preview(stages, config, follow=follow)
         return
     _run(stages, config, force=force, follow=follow)
-    _show_run(config)
+    show_run(config)
     if StageName.EVALUATE in stages:
         click.echo(f"\nCurves and pictures: {_dashboard_command(recipe, overrides)}")
-
-
-@cli.command()
-@with_recipe
-def status(recipe: str | None, overrides: tuple[str, ...]) -> None:
-    """Shows where a run stands in each stage, and its scores."""
-    _show_run(load_recipe(recipe, overrides))
 
 
 @cli.command()
@@ -111,12 +108,11 @@ def dashboard(recipe: str | None, overrides: tuple[str, ...], port: int | None) 
 def sync(recipe: str | None, overrides: tuple[str, ...]) -> None:
     """Brings MLflow up to date from the run's journal."""
     from sigma_pipeline.infra.storage import open_storage
-    from sigma_pipeline.infra.tracking import Tracker
+    from sigma_pipeline.pipeline.tracked_run import update_tracking
 
     config = load_recipe(recipe, overrides)
-    storage, track = open_storage(config.root_uri), config.track
-    tracker = Tracker(storage, config.run_name, track.experiment, track.tracking_uri)
-    click.echo(f"{tracker.sync()} numbers sent")
+    sent = update_tracking(config, open_storage(config.root_uri))
+    click.echo(f"{sent} numbers sent")
 
 
 @cli.command()
@@ -165,9 +161,10 @@ def _run(
     stages: tuple[StageName, ...], config: PipelineConfig, *, force: bool, follow: bool
 ) -> None:
     from sigma_pipeline.infra.logs import configure_logging
-    from sigma_pipeline.pipeline.services import open_services, tracked
+    from sigma_pipeline.pipeline.services import open_services
     from sigma_pipeline.pipeline.stages import Wishes, check_stages, run_stages
     from sigma_pipeline.pipeline.stop_signals import interruptible
+    from sigma_pipeline.pipeline.tracked_run import tracked
 
     services = open_services(config, show=lambda line: click.echo(line, err=True))
     check_stages(stages, config, services.storage)
@@ -175,20 +172,6 @@ def _run(
     configure_logging(json_path=logs / f"{services.attempt}-command.jsonl")
     with tracked(config, services.storage), interruptible():
         run_stages(stages, config, services, Wishes(force=force, follow=follow))
-
-
-def _show_run(config: PipelineConfig) -> None:
-    from sigma_pipeline.infra.storage import open_storage
-    from sigma_pipeline.jobs.scores import score_table
-    from sigma_pipeline.pipeline.status import describe_run
-    from sigma_pipeline.pipeline.table import format_scores
-
-    storage = open_storage(config.root_uri)
-    for line in describe_run(config, storage):
-        click.echo(line)
-    rows = score_table(storage, config.run_name)
-    if rows:
-        click.echo("\n" + "\n".join(format_scores(rows)))
 
 
 def _dashboard_command(recipe: str | None, overrides: tuple[str, ...]) -> str:

@@ -1,15 +1,20 @@
 """MLflow's pages for a run: served on this machine, or at the server that has them already."""
 
+import logging
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sigma_pipeline.infra.dashboard import dashboard_server, run_link, wait_until_ready
-from sigma_pipeline.infra.errors import ConfigError, MissingInputError
-from sigma_pipeline.infra.storage import open_storage
+from sigma_pipeline.infra.errors import ConfigError, MissingInputError, PipelineError
+from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.infra.tracking import recorded_run
+from sigma_pipeline.jobs.submission import read_submissions
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.services import tracking_address
+from sigma_pipeline.pipeline.tracked_run import update_tracking
+
+log = logging.getLogger(__name__)
 
 _PATIENCE_S = 10
 
@@ -29,6 +34,7 @@ def served_dashboard(
     address = tracking_address(config, storage)
     if address is None:
         raise ConfigError("track.tracking_uri: set it; a store on S3 has no MLflow of its own")
+    _bring_up_to_date(config, storage)
     record = recorded_run(storage, config.run_name, config.track.experiment, address)
     if record is None:
         raise MissingInputError(
@@ -45,6 +51,17 @@ def served_dashboard(
         yield run_link(server.address, record.experiment_id, record.run_id), process
     finally:
         _end(process)
+
+
+def _bring_up_to_date(config: PipelineConfig, storage: Storage) -> None:
+    """Of a run in SLURM, whose nodes may not reach MLflow; only warns of what fails."""
+    submissions = read_submissions(storage, config.run_name)
+    if not any(one.cluster == "slurm" for one in submissions):
+        return
+    try:
+        update_tracking(config, storage)
+    except PipelineError as error:
+        log.warning("%s; what MLflow shows may be old", error)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

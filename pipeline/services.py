@@ -1,19 +1,14 @@
 """The outside world, as stages may use it: the store, the journal, and somebody to tell."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
-from sigma_pipeline.infra.errors import Interrupted
 from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.infra.tracking import Tracker, default_tracking_uri
+from sigma_pipeline.infra.tracking import default_tracking_uri
 from sigma_pipeline.pipeline.config import PipelineConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,26 +41,3 @@ def open_services(config: PipelineConfig, show: Callable[[str], None]) -> Servic
 def tracking_address(config: PipelineConfig, storage: Storage) -> str | None:
     """Where MLflow keeps the run; None where nothing is set and the store holds no database."""
     return config.track.tracking_uri or default_tracking_uri(storage)
-
-
-@contextmanager
-def tracked(config: PipelineConfig, storage: Storage) -> Iterator[None]:
-    """Copies the journal to MLflow for as long as it is entered, and says there how it ended."""
-    if tracking_address(config, storage) is None:
-        log.warning(
-            "track.tracking_uri is not set and the store is not local: numbers stay in the run's "
-            "journal until sigma-pipeline sync is given an address"
-        )
-        yield
-        return
-    tracker = Tracker(storage, config.run_name, config.track.experiment, config.track.tracking_uri)
-    tracker.start()
-    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except Interrupted:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish(status)

@@ -15,7 +15,8 @@ from sigma_pipeline.infra import tracking
 from sigma_pipeline.infra.dashboard import dashboard_server, wait_until_ready
 from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.s3 import open_s3
-from sigma_pipeline.infra.tracking import Tracker
+from sigma_pipeline.infra.storage import LocalStorage
+from sigma_pipeline.infra.tracking import StatusNote, Tracker, note_status, noted_status
 
 if TYPE_CHECKING:
     from tests.infra.conftest import TrackedRun
@@ -49,12 +50,46 @@ def test_the_background_copies_by_itself_and_the_status_follows_the_run(
         tracker = run.tracker()
         tracker.start()
         run.write_steps(attempt, range(2), 1.0)
+        note_status(run.storage, run.name, "RUNNING")  # by whoever begins to work
         _wait_for(lambda: run.in_mlflow().info.status == "RUNNING")
         _wait_for(lambda: len(run.history("train/loss")) == 2)
         tracker.finish(status)  # type: ignore[arg-type]
         states.append(run.in_mlflow().info.status)
 
     assert states == ["KILLED", "FINISHED"]
+
+
+def test_a_process_that_leaves_a_run_to_others_does_not_revive_one_that_was_cancelled(
+    run: "TrackedRun",
+) -> None:
+    note_status(run.storage, run.name, "KILLED")
+    tracker = run.tracker()
+    tracker.start()
+    run.write_steps("a1", range(1), 1.0)
+
+    tracker.finish("RUNNING")
+
+    assert run.in_mlflow().info.status == "KILLED"
+
+
+def test_a_later_note_stays_and_an_equally_old_one_gives_way(local_storage: LocalStorage) -> None:
+    note_status(local_storage, "r1", "KILLED", time_ms=2000)
+    note_status(local_storage, "r1", "RUNNING", time_ms=1999)
+    first = noted_status(local_storage, "r1")
+    note_status(local_storage, "r1", "FAILED", time_ms=2000)
+
+    assert first == StatusNote("KILLED", 2000)
+    assert noted_status(local_storage, "r1") == StatusNote("FAILED", 2000)
+    assert noted_status(local_storage, "r2") is None
+
+
+def test_what_a_job_noted_without_mlflow_is_said_there_by_the_next_sync(run: "TrackedRun") -> None:
+    run.tracker().sync()
+    note_status(run.storage, run.name, "KILLED")
+
+    run.tracker().sync()
+
+    assert run.in_mlflow().info.status == "KILLED"
 
 
 def test_a_run_deleted_in_mlflow_is_made_anew_from_the_journal(run: "TrackedRun") -> None:

@@ -20,6 +20,7 @@ from sigma_pipeline.infra.errors import (
 )
 from sigma_pipeline.infra.storage import open_storage
 from sigma_pipeline.pipeline import cli as commands
+from sigma_pipeline.pipeline import cli_control
 from sigma_pipeline.pipeline.recipe_files import recipe_names
 
 
@@ -38,7 +39,7 @@ def _logging_as_before() -> Iterator[None]:
 @pytest.fixture
 def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without MLflow, which takes seconds to start."""
-    monkeypatch.setattr("sigma_pipeline.pipeline.services.tracked", lambda *_: nullcontext())
+    monkeypatch.setattr("sigma_pipeline.pipeline.tracked_run.tracked", lambda *_: nullcontext())
 
 
 def call(*words: str) -> Result:
@@ -62,7 +63,7 @@ def test_an_expected_error_is_one_line_and_a_status(
     def fail(*_: object) -> None:
         raise error("what happened")
 
-    monkeypatch.setattr(commands, "load_recipe", fail)
+    monkeypatch.setattr(cli_control, "load_recipe", fail)
 
     result = call("status")
 
@@ -74,7 +75,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(commands, "load_recipe", fail)
+    monkeypatch.setattr(cli_control, "load_recipe", fail)
 
     result = call("status")
 
@@ -187,7 +188,7 @@ def test_without_config_the_demo_is_meant_and_said(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "No --config given: the recipe is 'demo'." in result.stderr
     assert "demo/train: not there yet" in result.stdout
-    assert "train  not begun" in result.stdout
+    assert "train     not begun" in result.stdout
 
 
 def test_the_dashboard_of_a_run_that_never_was_names_the_command_to_start_it(
