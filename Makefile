@@ -1,16 +1,17 @@
-# make setup | demo | learn | test | test-slow | test-s3 | test-slurm | bench-index | bench-data |
-#      bench-model | clean
+# make setup | demo | learn | test | test-slow | test-s3 | test-slurm | test-gpu | bench-index |
+#      bench-data | bench-model | bench-train | clean
 #
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
 #   make setup TORCH_INDEX_URL=<a PyTorch wheel index>     handed to pip for torch alone
 # Another interpreter:  make setup PYTHON=python3.12
 # test-s3 starts a private S3 server (Ceph) in build/s3 for the storage tests, and ends it.
-# test-slurm does so with a SLURM cluster of four nodes in build/slurm; it needs root on Debian 12.
+# test-slurm does so with a SLURM cluster of 16 nodes in build/slurm; it needs root on Debian 12.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo learn test test-slow test-s3 test-slurm bench-index bench-data bench-model clean
+.PHONY: setup demo learn test test-slow test-s3 test-slurm test-gpu bench-index bench-data \
+  bench-model bench-train clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +49,9 @@ demo: setup
 learn: setup
 	$(BIN)/python -m tests.bench.learn
 
+# What these expect is what CPUs compute; tests of GPUs have a target of their own.
+test test-slow: export CUDA_VISIBLE_DEVICES :=
+
 test: setup
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -64,10 +68,18 @@ test-s3: setup
 	trap infra/s3/down.sh EXIT; server="$$(infra/s3/up.sh)"; eval "$$server"; \
 	  $(PYTEST) -m slow $(S3_TESTS)
 
-# On four nodes of a real SLURM, each a network namespace of this machine.
+# On 16 nodes of a real SLURM, each a network namespace of this machine. Tests wait for SLURM most
+# of the time, so several run at once, each on nodes of its own; the longest begin first.
 test-slurm: setup
-	trap infra/slurm/down.sh EXIT; cluster="$$(infra/slurm/up.sh)"; eval "$$cluster"; \
-	  $(PYTEST) -m slow tests/slurm
+	trap infra/slurm/down.sh EXIT; cluster="$$(SIGMA_SLURM_NODES=16 infra/slurm/up.sh)"; \
+	  eval "$$cluster"; \
+	  $(PYTEST) -m slow -n 4 --maxschedchunk 1 -p no:randomly --durations 0 \
+	  tests/slurm/test_training_*.py tests/slurm/test_[!t]*.py
+
+# Training on one GPU, and on two where there are two, against the CPU; says how fast. Skipped
+# without a GPU.
+test-gpu: setup
+	$(PYTEST) -m gpu -rs
 
 # Index and order of 10 million made-up samples: 3 minutes, 2 GB of the temporary folder.
 bench-index: setup
@@ -82,6 +94,11 @@ bench-data: setup
 # A step of ViT-S beside a plain reference, in time and memory, on this machine: minutes.
 bench-model: setup
 	$(BIN)/python -m tests.bench.model
+
+# What commits, restarts and a second process cost a training of ViT-S, on real videos: 8 minutes of
+# a machine with nothing else to do. With SLURM too where `eval "$$(infra/slurm/up.sh)"` was typed.
+bench-train: setup
+	$(BIN)/python -m tests.bench.train
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache \

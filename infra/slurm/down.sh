@@ -8,14 +8,14 @@ set -euo pipefail
 has_ended() { ! grep -Eq '^State:[[:space:]]+[^ZX]' "/proc/$1/status" 2>/dev/null; }
 
 for node in $nodes; do
-    [ -e "/run/netns/sigma-$node" ] || continue
+    [ -e "/run/netns/$name-$node" ] || continue
     infra/slurm/node.sh crash "$node"
-    ip netns delete "sigma-$node"
-    ip link delete "sigma-$node" 2>/dev/null || true # mostly gone with the other end
+    ip netns delete "$name-$node"
+    ip link delete "$name-$node" 2>/dev/null || true # mostly gone with the other end
 done
 for pid in $(pidof slurmctld munged || true); do
     grep -qaF "$state/" "/proc/$pid/cmdline" 2>/dev/null || continue # of another cluster
     kill -TERM "$pid" 2>/dev/null || continue
     until_true 10 has_ended "$pid" || kill -KILL "$pid" 2>/dev/null || true
 done
-ip link delete $bridge 2>/dev/null || true
+ip link delete "$bridge" 2>/dev/null || true

@@ -13,19 +13,19 @@ first_process='
     mount -t tmpfs tmpfs /dev/shm
     slurmd -f "$2/slurm.conf" -N "$1" && while :; do sleep 3600 & wait $!; done'
 
-is_empty() { [ -z "$(ip netns pids "sigma-$node")" ]; }
+is_empty() { [ -z "$(ip netns pids "$name-$node")" ]; }
 
 case $1 in
 start)
     mkdir -p "$state/spool/$node"
     # nsenter: `ip netns exec` would hide /sys/fs/cgroup, without which slurmd does not start
-    setsid nsenter --net="/run/netns/sigma-$node" \
+    setsid nsenter --net="/run/netns/$name-$node" \
         unshare --uts --mount --pid --fork --kill-child --mount-proc \
         bash -c "$first_process" node "$node" "$state" >>"$state/$node.log" 2>&1 </dev/null &
     ;;
 crash)
     # some are gone before their turn, with the first process
-    ip netns pids "sigma-$node" | xargs -r kill -KILL 2>/dev/null || true
+    ip netns pids "$name-$node" | xargs -r kill -KILL 2>/dev/null || true
     until_true 10 is_empty
     ;;
 *)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A private SLURM cluster for tests: a controller and four nodes on this machine. Needs root on
+# A private SLURM cluster for tests: a controller and its nodes on this machine. Needs root on
 # Debian 12, whose packages it installs where they are missing; no systemd, no database.
 # Prints the variables that SLURM's commands and the tests need:
 #
@@ -38,29 +38,31 @@ install_packages() {
 
 make_network() {
     local number=10 node
-    ip link add $bridge type bridge
-    ip address add "$net.1/24" dev $bridge
-    ip link set $bridge up
+    ip link add "$bridge" type bridge
+    ip address add "$net.1/24" dev "$bridge"
+    ip link set "$bridge" up
     : >"$state/resolv.conf" # a name server that cannot be reached costs seconds for each name
     printf '127.0.0.1 localhost\n%s.1 %s controller\n' "$net" "$(hostname -s)" >"$state/hosts"
     for node in $nodes; do
         number=$((number + 1))
         echo "$net.$number $node" >>"$state/hosts"
-        ip netns add "sigma-$node"
-        ip link add "sigma-$node" type veth peer name eth0 netns "sigma-$node"
-        ip link set "sigma-$node" master $bridge up
-        ip -n "sigma-$node" address add "$net.$number/24" dev eth0
-        ip -n "sigma-$node" link set eth0 up
-        ip -n "sigma-$node" link set lo up
+        ip netns add "$name-$node"
+        ip link add "$name-$node" type veth peer name eth0 netns "$name-$node"
+        ip link set "$name-$node" master "$bridge" up
+        ip -n "$name-$node" address add "$net.$number/24" dev eth0
+        ip -n "$name-$node" link set eth0 up
+        ip -n "$name-$node" link set lo up
     done
 }
 
 write_conf() {
-    local count
+    local count first_job
     count=$(wc -w <<<"$nodes")
     # Numbers of jobs go on from the clock: results of submitit lie under them.
+    first_job=$(($(date +%s) % 60000000))
     sed -e "s|@STATE@|$state|; s|@HOST@|$(hostname -s)|; s|@NET@|$net|; s|@COUNT@|$count|" \
-        -e "s|@LAST@|$((10 + count))|; s|@FIRST_JOB@|$(($(date +%s) % 60000000))|" \
+        -e "s|@PORT@|${SIGMA_SLURM_PORT:-6817}|; s|@LAST@|$((10 + count))|" \
+        -e "s|@FIRST_JOB@|$first_job|" \
         infra/slurm/slurm.conf.in >"$SLURM_CONF"
 }
 
@@ -85,6 +87,8 @@ for node in $nodes; do infra/slurm/node.sh start "$node"; done
 until_true 60 are_idle || fail "nodes are missing"
 
 cat <<EXPORTS
+export SIGMA_SLURM_STATE=$state
+export SIGMA_SLURM_NAME=$name
 export SLURM_CONF=$SLURM_CONF
 export PATH=$PWD/infra/slurm/bin:\$PATH
 EXPORTS
