@@ -160,7 +160,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
 
 def masters(engine: Any) -> dict[str, Tensor]:
     """A copy of all weights of an engine."""
-    return {name: value.clone() for name, value in whole_weights(engine, is_kept=True).items()}
+    return {name: value.clone() for name, value in whole_weights(engine)}
 
 
 def overflow(_module: Any, gradients: tuple[Tensor]) -> tuple[Tensor]:

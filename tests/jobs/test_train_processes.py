@@ -14,6 +14,7 @@ import pytest
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.attempts import read_attempts
 from sigma_pipeline.jobs.commits import list_commits, newest_commit
 from sigma_pipeline.jobs.config import LaunchConfig, TrainLaunchConfig
 from sigma_pipeline.jobs.launch_train import TrainJob, launch_train
@@ -179,6 +180,9 @@ def test_a_killed_rank_ends_the_job_and_is_named(
         job.wait()
 
     assert job.poll() == "failed"
+    end = read_attempts(storage, "tiny")[-1].end
+    assert end is not None
+    assert (end.state, end.reason.partition(":")[0]) == ("died", "ended without a word on rank 1")
 
 
 def test_what_is_wrong_is_said_by_the_launcher_in_one_sentence(
