@@ -125,9 +125,12 @@ def _train_state(config: PipelineConfig, storage: Storage) -> TrainState:
     metrics = last_metrics(storage, run_name, [attempt.name for attempt in attempts])
     samples = num_train_samples(config, storage)
     commit = newest_commit(storage, run_name)
+    is_finished = storage.exists(manifest_key(run_name))
+    total = total_steps(config, samples) if samples else None
     return TrainState(
-        is_finished=storage.exists(manifest_key(run_name)),
-        total_steps=total_steps(config, samples) if samples else None,
+        is_finished=is_finished,
+        # The recipe that one asks with may have other epochs than the run was trained with.
+        total_steps=commit.step if is_finished and commit else total,
         global_batch_clips=config.train.global_batch_clips,
         commit=commit,
         committed_ms=None if commit is None else time_of_step(metrics, commit.step),

@@ -174,6 +174,7 @@ def test_without_slurm_the_store_is_shown_and_that_is_said(
     assert "train     does not go on; committed up to step 0" in shown
 
 
+@pytest.mark.usefixtures("sharded")
 def test_a_finished_training_is_not_said_to_take_any_longer(
     services: Services,
     slurm: FakeSlurm,
@@ -188,6 +189,7 @@ def test_a_finished_training_is_not_said_to_take_any_longer(
     shown = "\n".join(lines())
 
     assert "train     finished at step 4" in shown
+    assert "step 4 of 4 (100.0 %)" in shown  # though the recipe's epochs would be 1600 steps
     assert "newest commit: step 4, 0 min 30 s ago" in shown
     assert "left" not in shown
 
