@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Stops what up.sh started, by process number, and takes its network away. It needs no record of
-# what was started, so it also clears up after a cluster whose folder is gone. Logs stay:
-# `rm -r build/slurm` forgets them.
+# what was started, nor how many nodes, so it also clears up after a cluster whose folder is gone.
+# Logs stay: `rm -r build/slurm` forgets them.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
 has_ended() { ! grep -Eq '^State:[[:space:]]+[^ZX]' "/proc/$1/status" 2>/dev/null; }
 
-for node in $nodes; do
-    [ -e "/run/netns/$name-$node" ] || continue
+for namespace in "/run/netns/$name"-n*; do
+    [ -e "$namespace" ] || continue
+    node=${namespace##*/"$name"-}
     infra/slurm/node.sh crash "$node"
     ip netns delete "$name-$node"
     ip link delete "$name-$node" 2>/dev/null || true # mostly gone with the other end
