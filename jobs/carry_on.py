@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sigma_pipeline.infra.errors import PipelineError
 from sigma_pipeline.infra.storage import Storage
@@ -127,7 +128,7 @@ class EndingJob:
         left: list[str] = []
         try_to(lambda: left.extend(mark_chain_cancelled(self.storage, self.run_name, self.job_id)))
         for link in left:
-            try_to(lambda link=link: slurm.cancel(link))  # type: ignore[misc]
+            try_to(partial(slurm.cancel, link))
 
 
 def view_of(job_id: str) -> JobView | None:

@@ -14,9 +14,12 @@ from pathlib import Path
 
 from sigma_pipeline.data_prep.manifest import read_manifest
 from sigma_pipeline.infra.storage import open_storage
+from sigma_pipeline.jobs.launch_train import fitted
 from sigma_pipeline.jobs.train import run_train
 from sigma_pipeline.jobs.train_request import RankPlace, TrainRequest
 from sigma_pipeline.pipeline.config import PipelineConfig
+from sigma_pipeline.pipeline.services import open_services
+from sigma_pipeline.pipeline.training import recorded_request
 from sigma_pipeline.pipeline.versions import resolve_refs
 
 
@@ -61,21 +64,9 @@ class Ranks:
 
 
 def request_of(config: PipelineConfig) -> TrainRequest:
-    """What the train stage would ask for, without its records."""
-    storage = open_storage(config.root_uri)
-    refs = resolve_refs(storage, config, config.trained_splits)
-    return TrainRequest(
-        run_name=config.run_name,
-        root_uri=config.root_uri,
-        work_dir=str(config.work_path),
-        scratch_dir=str(config.scratch_path),
-        seed=config.seed,
-        model=config.model,
-        train=config.train,
-        datasets=tuple(refs.values()),
-        config_fingerprint="0" * 16,
-        cpus_per_process=config.launch.train.cpus_per_process,
-    )
+    """What the train stage asks for."""
+    services = open_services(config, show=lambda _line: None)
+    return fitted(recorded_request(config, services), config.launch)
 
 
 def num_samples(config: PipelineConfig) -> int:

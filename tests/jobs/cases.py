@@ -4,8 +4,8 @@ from typing import Any
 
 from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.model.config import ModelConfig
-from tests.jobs.conftest import TINY_MODEL, TINY_TRAIN
 from tests.jobs.step_rank import Case
+from tests.tiny import TINY_MODEL, TINY_TRAIN
 
 NUM_PROTOTYPES = 11
 """With features 17 wide: two ranks have to cut a row, and to pad."""

@@ -4,7 +4,6 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sigma_pipeline.data_prep.manifest import Manifest
 from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.infra.errors import Interrupted, MissingInputError, StageError
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.jobs import launch_shard, shard_array
+from sigma_pipeline.jobs import launch_shard
 from sigma_pipeline.jobs.launch_shard import shard_on_slurm, submit_shards
 from sigma_pipeline.jobs.shard import build_missing, plan_dataset
 from sigma_pipeline.jobs.shard_array import ArrayTask
@@ -284,23 +283,3 @@ def test_a_complete_dataset_is_not_handed_to_slurm(
 
     assert submit_shards(plan, storage=storage, shard=SHARD, snapshot=snapshot, force=False) is None
     assert sbatch.scripts == []
-
-
-def test_a_task_that_died_while_finishing_finishes_when_it_is_started_again(
-    plan: DatasetPlan, storage: Storage, array: FakeArray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finish = shard_array.finish_dataset
-    monkeypatch.setattr(shard_array, "finish_dataset", lambda *_, **__: None)
-    array.runs = (1,)
-    monkeypatch.setattr(launch_shard, "finish_dataset", lambda *_, **__: {})
-    monkeypatch.setattr(launch_shard, "_remove_late_tars", lambda *_: None)
-    run(plan, storage)
-    monkeypatch.setattr(shard_array, "finish_dataset", finish)
-
-    # The launcher took the plan's files away.
-    other, again = (replace(call, plan=plan) for call in array.calls)
-    other()
-    assert not storage.exists(plan.refs["train"].manifest_key)
-    again()
-
-    assert storage.exists(plan.refs["train"].manifest_key)

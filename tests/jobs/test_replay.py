@@ -10,7 +10,7 @@ from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.jobs.replay import Finding, try_clip
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import Sigma, build_sigma
-from tests.jobs.conftest import TINY_MODEL
+from tests.tiny import TINY_MODEL
 
 MakeBatches = Callable[[int], list[Batch]]
 

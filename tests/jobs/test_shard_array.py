@@ -12,6 +12,7 @@ from sigma_pipeline.data_prep.encode import write_video
 from sigma_pipeline.data_prep.manifest import read_manifest
 from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.infra.storage import Storage, open_storage
+from sigma_pipeline.jobs import shard_array
 from sigma_pipeline.jobs.shard import missing_units, plan_dataset, shard_dataset
 from sigma_pipeline.jobs.shard_array import ArrayTask
 from sigma_pipeline.jobs.shard_plan import DatasetPlan
@@ -156,3 +157,21 @@ def test_the_first_to_find_all_shards_there_puts_the_manifests(
         task(plan, storage, number)()
 
     assert len(finished) == 1
+
+
+def test_a_task_that_died_while_finishing_finishes_when_it_is_started_again(
+    plan: DatasetPlan, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_array, "finish_dataset", die)
+        with pytest.raises(Stopped):
+            task(plan, storage, 1)()
+
+    task(plan, storage, 0)()
+    assert not read_manifest(storage, plan.refs["train"])
+
+    task(plan, storage, 1)()
+    assert read_manifest(storage, plan.refs["train"])

@@ -20,6 +20,7 @@ from sigma_pipeline.data_prep.encode import write_video
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import open_storage
 from tests.slurm.cluster import Cluster, wait_until
+from tests.tiny import TINY_MODEL, TINY_TRAIN
 
 NUM_VIDEOS = 40
 TOTAL_STEPS = 60
@@ -28,28 +29,12 @@ RECIPE: dict[str, Any] = {
     "seed": 3,
     "datasets": {"noise": {"splits": {"train": 0.8, "val": 0.2}}},
     "shard": {"samples_per_shard": 8},
-    "model": {
-        "num_frames": 4,
-        "frame_size_px": 32,
-        "patch_size_px": 8,
-        "mask_ratio": 0.75,
-        "encoder": {"embed_dim": 32, "depth": 2, "num_heads": 2},
-        "decoder": {"embed_dim": 16, "depth": 1, "num_heads": 2},
-        "target": {"hidden_dims": [32], "dim": 16},
-        "prototypes": 12,
-        "assignment": "soft",  # so that rounding stays rounding on more ranks or fewer
-    },
+    "model": {**TINY_MODEL, "assignment": "soft"},  # rounding stays rounding on other ranks
     "train": {
-        "dataset": "noise",
+        **TINY_TRAIN,
         "epochs": 15,
-        "global_batch_clips": 8,
         "micro_batch_clips": 2,
-        "clip": {"frame_stride": 1},
-        "loader": {"workers": 0},
-        "optimizer": {"base_lr": 3e-2, "min_lr": 1e-3, "warmup_epochs": 1},
-        "precision": "fp32",
         "commit_every_steps": COMMIT_EVERY_STEPS,
-        "log_every_steps": 1,
     },
     "launch": {
         "cluster": "slurm",
