@@ -17,7 +17,7 @@ import torch
 from sigma_pipeline.infra.errors import BadNodes, Interrupted, PipelineError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.logs import configure_logging
-from sigma_pipeline.infra.storage import open_storage
+from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs.bad_steps import RollBackError
 from sigma_pipeline.jobs.distributed import RankContext, collectives_trace, init_ranks
 from sigma_pipeline.jobs.preflight import check_nodes
@@ -107,27 +107,22 @@ def _train(
     done = context.from_first(lambda: ended_before(storage, request))
     if done is not None:
         return done
-    attempt, step = context.from_first(
-        lambda: begin_attempt(storage, request, context.hosts, ledger.began_ms)
-    )
+    end = _begin(request, context, storage, ledger)
+    attempt = end.attempt
     log_path = _log_dir(request) / f"{attempt}-rank{context.rank}.jsonl"
     configure_logging(rank=context.rank, json_path=log_path)
-    with ExitStack() as stack:
-        end = stack.enter_context(
-            RecordedEnd(storage, run_name, attempt, rank=context.rank, step=step)
-        )
+    with end, ExitStack() as stack:
+        on_cancel = partial(note_cancelled, storage, run_name)
+        limit = _time_limit(context, wish, end, on_cancel)
+        stack.callback(limit.close)
         tell = partial(_record_stall, end, log_path)
         watchdog = stack.enter_context(
             Watchdog(context, request.stall_timeout_s, tell, subject=attempt)
         )
         if request.preflight:
             check_nodes(context, storage, request, attempt)
-        on_cancel = partial(note_cancelled, storage, run_name)
-        limit = _time_limit(context, wish, end, on_cancel)
-        stack.callback(limit.close)
         journal = None
         if context.is_first:
-            try_to_note(storage, run_name, "RUNNING")
             journal = Journal(storage, run_name, attempt, "train")
             stack.callback(_close_journal, journal)
         begin = partial(
@@ -145,6 +140,18 @@ def _train(
             _free_engine(context)
         end.result = result
         return result
+
+
+def _begin(
+    request: TrainRequest, context: RankContext, storage: Storage, ledger: TimeLedger
+) -> RecordedEnd:
+    """Registers an attempt, before anybody may find out that its job is cancelled."""
+    attempt, step = context.from_first(
+        lambda: begin_attempt(storage, request, context.hosts, ledger.began_ms)
+    )
+    if context.is_first:
+        try_to_note(storage, request.run_name, "RUNNING")
+    return RecordedEnd(storage, request.run_name, attempt, rank=context.rank, step=step)
 
 
 def _time_limit(

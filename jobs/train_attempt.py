@@ -161,7 +161,8 @@ class RecordedEnd:
     ) -> None:
         self._storage = storage
         self._run_name = run_name
-        self._attempt = attempt
+        self.attempt = attempt
+        """Its id."""
         self._rank = rank
         self.result: TrainResult | None = None
         """To be set when there is one."""
@@ -205,7 +206,7 @@ class RecordedEnd:
             is_final=is_final,
         )
         try:
-            record_end(self._storage, self._run_name, self._attempt, end)
+            record_end(self._storage, self._run_name, self.attempt, end)
         except (PipelineError, OSError) as failure:
             log.warning("How this attempt ended is not kept: %s", failure)
 
@@ -221,7 +222,7 @@ class RecordedEnd:
     def note_taken(self) -> None:
         """SLURM takes the nodes away: holds unless the attempt comes to say how it ended."""
         try:
-            note_taken(self._storage, self._run_name, self._attempt, self.step)
+            note_taken(self._storage, self._run_name, self.attempt, self.step)
         except (PipelineError, OSError) as failure:
             log.warning("That SLURM takes the nodes away is not kept: %s", failure)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage, read_json
-from sigma_pipeline.jobs import train_loop
+from sigma_pipeline.jobs import train, train_loop
 from sigma_pipeline.jobs.attempts import register_attempt
 from sigma_pipeline.jobs.commits import list_commits, manifest_key, newest_commit
 from sigma_pipeline.jobs.train import run_train
@@ -53,6 +54,24 @@ def test_a_finished_run_is_not_trained_again(storage: Storage, make_request: Mak
 
     assert run_train(make_request()) == first
     assert storage.list("runs") == keys
+
+
+def test_slurms_time_limit_is_followed_while_the_nodes_are_tried(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    class Followed(train.TimeLimit):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            begun.append("limit")
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr(train, "TimeLimit", Followed)
+    monkeypatch.setattr(train, "check_nodes", lambda *_: begun.append("nodes"))
+
+    run_train(replace(make_request(), preflight=True))
+
+    assert begun == ["limit", "nodes"]
 
 
 def test_an_overtaken_attempt_may_not_commit(
