@@ -31,7 +31,12 @@ class LogFile:
     """The log of one rank of one job."""
 
     submission: Submission
-    path: Path
+    rank: int
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return log_path(self.submission, self.rank)
 
 
 class RunLogs:
@@ -42,7 +47,7 @@ class RunLogs:
         storage: Storage,
         run_name: str,
         stage: JobStage,
-        rank: int,
+        rank: int | None,
         *,
         show: Callable[[str], None],
         remark: Callable[[str], None],
@@ -53,7 +58,8 @@ class RunLogs:
             storage: where the run lies.
             run_name: the run.
             stage: whose jobs.
-            rank: in the job; of an array, number of the task.
+            rank: in the job; of an array, number of the task. When absent, rank 0, or the task
+                that wrote last: the one that says how an array ended.
             show: takes a line of a log.
             remark: takes a line about which log that is.
         """
@@ -99,7 +105,9 @@ class RunLogs:
 
     def _find(self) -> LogFile:
         submissions = read_submissions(self._storage, self._run_name)
-        return newest_log(submissions, self._stage, self._rank)
+        log = newest_log(submissions, self._stage, self._rank)
+        self._rank = log.rank  # no task's lines come between another one's when it is followed
+        return log
 
     def _begin(self, log: LogFile, num_lines: int | None) -> LogTail:
         waiting = "" if log.path.exists() else " is not there yet: the job has not begun"
@@ -135,13 +143,13 @@ class RunLogs:
         return storage.exists(manifest_key(run_name)) or read_verdict(storage, run_name) is not None
 
 
-def newest_log(submissions: Sequence[Submission], stage: JobStage, rank: int) -> LogFile:
+def newest_log(submissions: Sequence[Submission], stage: JobStage, rank: int | None) -> LogFile:
     """The log of the job that began last; of the newest one if none has begun.
 
     Args:
         submissions: of the run, in the order of time.
         stage: whose jobs.
-        rank: of the job, or number of the task of an array.
+        rank: of the job, or number of the task of an array; see ``RunLogs``.
 
     Raises:
         MissingInputError: there is no such job or rank, or its files are not to be seen from here.
@@ -155,6 +163,8 @@ def newest_log(submissions: Sequence[Submission], stage: JobStage, rank: int) ->
             f"Begin it with: sigma-pipeline run --stage {stage}"
         )
     submission = ([one for one in jobs if log_path(one, 0).exists()] or jobs)[-1]
+    if rank is None:
+        rank = max(range(submission.world_size), key=lambda each: _written_s(submission, each))
     if rank >= submission.world_size:
         last = submission.world_size - 1
         there_is = f"ranks 0 to {last}" if last else "rank 0 alone"
@@ -164,7 +174,17 @@ def newest_log(submissions: Sequence[Submission], stage: JobStage, rank: int) ->
             f"the logs of job {submission.job_id} lie in {submission.folder}, which this machine "
             "does not see; call sigma-pipeline logs on one that does"
         )
-    return LogFile(submission, log_path(submission, rank))
+    return LogFile(submission, rank)
+
+
+def _written_s(submission: Submission, rank: int) -> float:
+    """When a rank last wrote; of ranks, which tell the same, only the first is said to write."""
+    if submission.stage != "shard" and rank:
+        return -1.0
+    try:
+        return log_path(submission, rank).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_local_and_alive(job: RunJob) -> bool:

@@ -31,7 +31,7 @@ def remarks() -> list[str]:
 def open_logs(services: Services, shown: list[str], remarks: list[str]) -> Open:
     """The logs of the run."""
 
-    def open_them(stage: JobStage = "train", rank: int = 0) -> RunLogs:
+    def open_them(stage: JobStage = "train", rank: int | None = None) -> RunLogs:
         return RunLogs(
             services.storage,
             services.run_name,
@@ -71,6 +71,23 @@ def test_ranks_and_tasks_of_arrays_have_files_of_their_own(
     open_logs("shard", rank=3).show_last(5)
 
     assert shown == ["rank 1", "task 3"]
+
+
+def test_of_an_array_the_task_that_wrote_last_is_shown_and_of_ranks_the_first(
+    slurm: FakeSlurm, folder: Path, open_logs: Open, shown: list[str]
+) -> None:
+    slurm.submit("7", "RUNNING", world_size=2)
+    slurm.submit("8", "FAILED", stage="shard", world_size=4)
+    written_s = {"7_0": 10, "7_1": 20, "8_0_0": 10, "8_2_0": 30, "8_3_0": 20}
+    for name, time_s in written_s.items():
+        path = folder / f"{name}_log.err"
+        path.write_text(f"of {name}\n")
+        os.utime(path, (time_s, time_s))
+
+    open_logs().show_last(5)
+    open_logs("shard").show_last(5)
+
+    assert shown == ["of 7_0", "of 8_2_0"]
 
 
 def test_what_cannot_be_shown_is_said_with_what_there_is(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster, wait_until
 from tests.slurm.conftest import MakeTrial, Shared
-from tests.slurm.trial import TOTAL_STEPS, Trial
+from tests.slurm.trial import TOTAL_STEPS, Trial, write_videos
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +54,26 @@ def test_one_command_shards_trains_and_evaluates(
     assert "noise/train: 32 samples" in shown
     assert f"finished at step {TOTAL_STEPS}" in shown
     assert all(f"step {step}" in shown for step in COMMITS[1:])
+
+
+def test_training_without_its_shards_is_given_up_and_says_where_to_look(
+    make_trial: MakeTrial, tmp_path: Path
+) -> None:
+    write_videos(tmp_path / "source", 8)
+    for number in range(8):
+        (tmp_path / "source" / "left" / f"bad-{number}.mp4").write_bytes(b"no video")
+    source = {"datasets": {"noise": {"source": str(tmp_path / "source")}}}
+    trial = make_trial(source, store=tmp_path / "store")
+
+    trial.submit("all")
+
+    trial.wait_for_end()
+    reason = trial.records("train")["verdict"]["reason"]
+    assert "'noise'" in reason
+    assert "sigma-pipeline logs --stage shard" in reason
+    assert trial.tracked("select status from runs") == [("FAILED",)]
+    assert "given up" in trial.status()
+    assert "max_rejected_fraction" in trial.command("logs", "--stage", "shard").stdout
 
 
 def test_a_chain_of_jobs_trains_and_its_follower_evaluates(
