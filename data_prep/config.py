@@ -2,7 +2,14 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from sigma_pipeline.data_prep.catalogue_names import CatalogueName, default_splits, is_drawn
 
@@ -236,13 +243,28 @@ class LoaderConfig(BaseModel, frozen=True, extra="forbid"):
 class ViewConfig(BaseModel, frozen=True, extra="forbid"):
     """How an evaluation clip is cut: one clip from the middle of each video."""
 
-    sampling: Literal["dense", "segments"] = "dense"
+    num_frames: PositiveInt | None = None
+    """Of a clip; as many as the model takes when absent, and never more."""
+    sampling: Literal["dense", "segments", "random"] = "dense"
     """``dense``: frames ``frame_stride`` apart; ``segments``: the middle frames of as many equal
-    parts of the video as the clip has frames (TSN)."""
+    parts of the video as the clip has frames (TSN); ``random``: any frames, in their order, drawn
+    once and for all (TimeT)."""
     frame_stride: PositiveInt = 2
     """Distance of a dense clip's frames in the video."""
+    seed: NonNegativeInt = 1
+    """Of ``random``."""
     crop: Literal["resize", "centre"] = "centre"
     """``centre``: short side resized, then a centred square; ``resize``: squashed to the square."""
+
+    @property
+    def views(self) -> int:
+        """Clips of each video."""
+        return 1
+
+    @property
+    def single(self) -> "ViewConfig":
+        """The same with one clip of each video."""
+        return self
 
 
 class MultiViewConfig(ViewConfig, frozen=True, extra="forbid"):
@@ -257,3 +279,12 @@ class MultiViewConfig(ViewConfig, frozen=True, extra="forbid"):
     def views(self) -> int:
         """Clips of each video."""
         return self.segments * (1 if self.crop == "resize" else self.crops)
+
+    @property
+    def single(self) -> ViewConfig:
+        """The middle clip of each video, its middle square."""
+        return ViewConfig(**{name: getattr(self, name) for name in ViewConfig.model_fields})
+
+
+AnyViewConfig = ViewConfig | MultiViewConfig
+"""As a recipe may have either: what names ``segments`` or ``crops`` has several views."""

@@ -70,14 +70,14 @@ class Converter:
 
     def fill(
         self,
-        clip: UInt8[Tensor, "3 frames size size"],
+        clip: UInt8[Tensor, "3 frames height width"],
         frames: Frames,
         wanted: Sequence[int],
         *,
         picture: Picture,
         crop: Crop,
     ) -> None:
-        """Writes the crop of the ``wanted`` frames into ``clip``.
+        """Writes the crop of the ``wanted`` frames into ``clip``, resized to its height and width.
 
         Args:
             clip: may be a part of a larger tensor.
@@ -90,8 +90,8 @@ class Converter:
             Rejected: libav cannot convert a frame.
         """
         pixels = clip.numpy()
-        size = clip.shape[-1]
         area, turns = picture.stored(crop), picture.rotation // 90
+        width, height = picture._replace(height=clip.shape[-2], width=clip.shape[-1]).stored_size
         done: dict[int, int] = {}
         try:
             for slot, number in enumerate(wanted):
@@ -99,9 +99,9 @@ class Converter:
                     pixels[:, slot] = pixels[:, done[number]]
                     continue
                 part = self._cut(frames[number], picture.stored_size, area)
-                resized = self._scaler.reformat(part, size, size, "gbrp", threads=1)
+                resized = self._scaler.reformat(part, width, height, "gbrp", threads=1)
                 for channel, plane in zip(_CHANNEL_OF_PLANE, resized.planes, strict=True):
-                    values = _pixels(plane, size)
+                    values = _pixels(plane, height, width)
                     pixels[channel, slot] = np.rot90(values, turns) if turns else values
                 done[number] = slot
         except av.FFmpegError as error:
@@ -152,12 +152,12 @@ class _CropFilter:
         return part
 
 
-def _pixels(plane: VideoPlane, size: int) -> NDArray[np.uint8]:
-    """A square plane without the padding of its rows."""
+def _pixels(plane: VideoPlane, height: int, width: int) -> NDArray[np.uint8]:
+    """A plane without the padding of its rows."""
     values = np.frombuffer(memoryview(plane), np.uint8)
-    if len(values) == size * size:
-        return values.reshape(size, size)
-    return values.reshape(size, -1)[:, :size]
+    if len(values) == height * width:
+        return values.reshape(height, width)
+    return values.reshape(height, -1)[:, :width]
 
 
 def decoded_bytes(frames: Frames) -> int:

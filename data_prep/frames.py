@@ -75,16 +75,16 @@ class FrameReader:
         sample: int,
         wanted: NDArray[np.int64],
         crops: Sequence[Crop],
-        frame_size_px: int,
-        out: UInt8[Tensor, "clips 3 frames size size"] | None = None,
-    ) -> UInt8[Tensor, "clips 3 frames size size"]:
+        frame_size_px: int | tuple[int, int],
+        out: UInt8[Tensor, "clips 3 frames height width"] | None = None,
+    ) -> UInt8[Tensor, "clips 3 frames height width"]:
         """One clip for each of ``crops``, of the same frames, each of which is decoded once.
 
         Args:
             sample: its number in the pool.
             wanted: numbers of the clip's frames, counted from the sample's first; may repeat.
             crops: of the upright frame, in pixels.
-            frame_size_px: side of the square that each crop is resized to.
+            frame_size_px: side of the square that each crop is resized to, or height and width.
             out: is filled and returned, when given; may be a part of a batch.
 
         Raises:
@@ -96,7 +96,8 @@ class FrameReader:
         picture = Picture(source.height, source.width, source.rotation)
         if out is None:
             size = frame_size_px
-            out = torch.empty(len(crops), 3, len(numbers), size, size, dtype=torch.uint8)
+            height, width = (size, size) if isinstance(size, int) else size
+            out = torch.empty(len(crops), 3, len(numbers), height, width, dtype=torch.uint8)
         try:
             frames = self._frames(sample, source, set(numbers))
             for clip, crop in zip(out, crops, strict=True):

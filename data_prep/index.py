@@ -5,7 +5,7 @@ benchmarks. The manifest is put last, so a split without one does not exist yet.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -133,6 +133,19 @@ class Index:
     def row(self, i: int) -> SampleRow:
         """All that is known of sample ``i``; may read thousands of rows for it."""
         return self.rows[i]
+
+    def places(self, keys: Collection[str]) -> dict[str, int]:
+        """The number of the sample of each of ``keys``, as far as they are there."""
+        rows, wanted = self.rows, set(keys)
+        all_keys = rows.keys() if isinstance(rows, ParquetRows) else (row.key for row in rows)
+        return {key: number for number, key in enumerate(all_keys) if key in wanted}
+
+    def has_masks(self) -> bool:
+        """Whether any sample has an object mask."""
+        rows = self.rows
+        if isinstance(rows, ParquetRows):
+            return rows.has_masks()
+        return any(row.mask_members for row in rows)
 
     def part(self, samples: Sequence[int]) -> Self:
         """An index of just these samples, as the split has them in that order."""

@@ -1,13 +1,16 @@
-"""YouTube-VOS: sparse frames with masks of objects (protocols 6.2 and 10)."""
+"""YouTube-VOS: sparse frames with masks of objects (protocols 6.2 and 10).
 
-from collections.abc import Iterator, Mapping, Sequence
+What has dense masks is the training set alone, so benchmarks divide that by lists of names.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, PositiveFloat, TypeAdapter, ValidationError
 
 from sigma_pipeline.data_prep.catalogues.frame_lists import masks_in, pictures_in
-from sigma_pipeline.data_prep.catalogues.list_files import ListFiles, check_options
+from sigma_pipeline.data_prep.catalogues.list_files import Line, ListFiles, check_options
 from sigma_pipeline.data_prep.catalogues.listing import Listing
 from sigma_pipeline.data_prep.catalogues.lists import Entry, Flaws, annotation_text, list_entries
 from sigma_pipeline.data_prep.config import DatasetConfig
@@ -22,6 +25,8 @@ class YoutubeVosOptions(BaseModel, frozen=True, extra="forbid"):
     annotations_folder: str = "Annotations"
     fps: PositiveFloat = 6.0
     """Every fifth frame of 30 a second is there; 30 for the releases with all frames."""
+    meta: str = "train/meta.json"
+    """Describes the videos of splits whose lists are ``.txt`` files."""
 
 
 class _Object(BaseModel):
@@ -43,25 +48,33 @@ _VIDEO = TypeAdapter(_Video)
 def list_youtube_vos(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
     """Lists the videos of each ``meta.json``, with the masks that are there (``valid``: few).
 
+    A ``.txt`` list names the videos of its split, line by line, out of those in ``options.meta``.
     The annotation is ``fps``, and ``objects`` by id: ``category`` and ``frames``, the places in the
     sample's frames at which the object is marked.
     """
     options = check_options(dataset, YoutubeVosOptions)
     lists, flaws, files = ListFiles(dataset, roots), Flaws(), SourceFiles(roots)
-    entries = [
-        entry
-        for split, name in lists.splits().items()
-        for entry in _entries(lists, name, split, flaws, _Folders(files, options, name))
-    ]
+    entries: list[Entry] = []
+    for split, name in lists.splits().items():
+        is_names, key = name.endswith(".txt"), f"splits.{split}"
+        meta = options.meta if is_names else name
+        videos = _described(lists, meta, "options.meta" if is_names else key, flaws)
+        named = lists.lines(name, key) if is_names else [Line(_place(meta, v), v) for v in videos]
+        folders = _Folders(files, options, meta)
+        for where, video in named:
+            if video not in videos:
+                flaws.add(where, f"video {video!r} is not in {meta}")
+            elif (objects := _objects(videos[video], _place(meta, video), flaws)) is not None:
+                entries.append(folders.entry(video, split, where, objects))
     return list_entries(dataset, files, entries, (), flaws)
 
 
 class _Folders:
     """Where the frames and masks of one split lie."""
 
-    def __init__(self, files: SourceFiles, options: YoutubeVosOptions, list_name: str) -> None:
+    def __init__(self, files: SourceFiles, options: YoutubeVosOptions, meta: str) -> None:
         self._files, self.fps = files, options.fps
-        top = f"{list_name.rpartition('/')[0]}/".lstrip("/")
+        top = f"{meta.rpartition('/')[0]}/".lstrip("/")
         self._frames = top + options.frames_folder
         self._masks = top + options.annotations_folder
 
@@ -90,21 +103,24 @@ class _Folders:
         )
 
 
-def _entries(
-    lists: ListFiles, name: str, split: str, flaws: Flaws, folders: _Folders
-) -> Iterator[Entry]:
-    value = lists.json(name, f"splits.{split}")
+def _described(lists: ListFiles, meta: str, key: str, flaws: Flaws) -> Mapping[str, Any]:
+    """What the ``meta.json`` says, by video."""
     try:
-        videos = _Meta.model_validate(value).videos
+        return _Meta.model_validate(lists.json(meta, key)).videos
     except ValidationError:
-        flaws.add(name, "holds no object 'videos'")
-        return
-    for video, described in videos.items():
-        where = f"{name}:videos.{video}"
-        try:
-            objects = _VIDEO.validate_python(described).objects
-        except ValidationError as error:
-            first = error.errors()[0]
-            flaws.add(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-            continue
-        yield folders.entry(video, split, where, objects)
+        flaws.add(meta, "holds no object 'videos'")
+        return {}
+
+
+def _place(meta: str, video: str) -> str:
+    return f"{meta}:videos.{video}"
+
+
+def _objects(described: Any, where: str, flaws: Flaws) -> Mapping[str, _Object] | None:
+    """The objects of one video; None if the description is malformed."""
+    try:
+        return _VIDEO.validate_python(described).objects
+    except ValidationError as error:
+        first = error.errors()[0]
+        flaws.add(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return None

@@ -70,6 +70,23 @@ def test_the_crop_is_taken_of_the_upright_picture(
     assert np.abs(clip[0] - by_pillow(upright, crop)).mean() < 2
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 57), (64, 24)])
+def test_a_clip_may_be_of_another_shape_than_a_square(
+    rotation: int, height: int, width: int
+) -> None:
+    upright = smooth(96, 128)
+    frames = {0: frame_of(np.rot90(upright, -rotation // 90))}
+    clip = torch.empty(3, 1, height, width, dtype=torch.uint8)
+
+    Converter().fill(
+        clip, frames, [0], picture=Picture(96, 128, rotation), crop=Crop(0, 0, 96, 128)
+    )
+
+    image = Image.fromarray(upright).resize((width, height), Image.Resampling.BILINEAR)
+    assert np.abs(clip[:, 0].permute(1, 2, 0).numpy() - np.asarray(image).astype(int)).mean() < 1.5
+
+
 def test_mirroring_changes_no_value() -> None:
     frames, picture = {0: frame_of(smooth(48, 64))}, Picture(48, 64, 0)
 

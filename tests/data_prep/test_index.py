@@ -104,6 +104,11 @@ def test_a_missing_label_is_minus_one(index: Index) -> None:
     assert index.labels.tolist() == [3, -1]
 
 
+def test_samples_are_found_by_their_keys(index: Index) -> None:
+    assert index.places(["2", "nobody"]) == {"2": 1}
+    assert index.part([1, 0]).places(["2", "walk-1"]) == {"2": 0, "walk-1": 1}
+
+
 def test_a_part_has_the_samples_asked_for(index: Index, storage: Storage) -> None:
     part = index.part([1, 0, 1])
 

@@ -153,3 +153,7 @@ def test_masks_are_told_from_frames_by_number(
     row = replace(ROW, media=media, suffix=suffix, members=members)
 
     assert [frame for frame, _ in row.mask_members] == expected
+    bare = [member for member in members if member not in dict(row.mask_members).values()]
+    for shown in (row, replace(row, members=tuple(bare))):
+        stored = ParquetRows(encode_rows([replace(ROW, members=members[-1:]), shown]))
+        assert stored.has_masks() == bool(shown.mask_members)

@@ -1,42 +1,18 @@
-"""Evaluation sees each sample once, in the middle; masks lie where the frames are."""
+"""Evaluation sees each sample once, in the middle."""
 
-import struct
-import zlib
 from collections.abc import Callable
-from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from sigma_pipeline.data_prep.config import MultiViewConfig, ViewConfig
 from sigma_pipeline.data_prep.index import Index
-from sigma_pipeline.data_prep.views import NO_MASK, ViewLoader, load_masks
-from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.data_prep.views import ViewLoader
 from sigma_pipeline.infra.storage import Storage
 
 Split = tuple[Storage, Index]
 MakeSplit = Callable[..., Split]
-
-
-def png(ids: np.ndarray, mode: str = "P") -> bytes:
-    buffer = BytesIO()
-    image = Image.fromarray(ids)
-    if mode == "P":
-        image.putpalette(list(range(256)) * 3)
-    image.convert(mode).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def png_that_claims(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", b""))
-    framed = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def view_of(split: Split, workers: int = 0, view: ViewConfig | None = None) -> ViewLoader:
@@ -48,10 +24,6 @@ def view_of(split: Split, workers: int = 0, view: ViewConfig | None = None) -> V
         batch_clips=5,
         workers=workers,
     )
-
-
-def masks_of(split: Split, frames: list[int], crop: str = "centre") -> np.ndarray:
-    return load_masks(*split, 0, frames, frame_size_px=32, crop=crop)  # type: ignore[arg-type]
 
 
 def square_video(height: int = 48, width: int = 80) -> tuple[np.ndarray, np.ndarray]:
@@ -134,67 +106,3 @@ def test_decoding_processes_give_the_same_view(coloured_split: Split) -> None:
     for ours, theirs in zip(in_processes, view_of(coloured_split), strict=True):
         assert torch.equal(ours.clip, theirs.clip)
         assert torch.equal(ours.samples, theirs.samples)
-
-
-@pytest.mark.parametrize("crop", ["centre", "resize"])
-@pytest.mark.parametrize("mode", ["P", "L"])
-def test_masks_cover_the_objects_of_the_clip(make_split: MakeSplit, crop: str, mode: str) -> None:
-    video, ids = square_video()
-    masks = {frame: png(ids[frame], mode) for frame in range(6)}
-    split = make_split([video], {0: masks})
-    view = ViewConfig(frame_stride=1, crop=crop)  # type: ignore[arg-type]
-
-    (batch,) = view_of(split, view=view)
-    shown = masks_of(split, [1, 2, 3, 4], crop)
-
-    assert shown.shape == (4, 32, 32)
-    assert set(np.unique(shown)) == {0, 3}
-    agreement = (shown == 3) == (batch.clip[0, 0].numpy() > 120)
-    assert agreement.mean() > 0.99
-
-
-def test_masks_come_in_the_order_of_the_frames(make_split: MakeSplit) -> None:
-    video, _ = square_video()
-    masks = {frame: png(np.full((48, 80), frame, dtype=np.uint8)) for frame in range(6)}
-
-    shown = masks_of(make_split([video], {0: masks}), [4, 0, 0, 5])
-
-    assert shown[:, 0, 0].tolist() == [4, 0, 0, 5]
-
-
-def test_frames_without_a_mask_are_marked_so(make_split: MakeSplit) -> None:
-    video, ids = square_video()
-    split = make_split([video], {0: {2: png(ids[2])}})
-
-    shown = masks_of(split, [1, 2])
-
-    assert (shown[0] == NO_MASK).all()
-    assert (shown[1] != NO_MASK).all()
-
-
-def test_masks_of_the_size_before_transcoding_are_taken(make_split: MakeSplit) -> None:
-    video, ids = square_video()
-    large = ids[1].repeat(3, axis=0).repeat(3, axis=1)
-
-    shown = masks_of(make_split([video], {0: {0: png(ids[1]), 1: png(large)}}), [0, 1])
-
-    assert (shown[0] == shown[1]).mean() > 0.97
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (png(np.zeros((80, 48), dtype=np.uint8)), "is 48 x 80, but the video 80 x 48"),
-        (png(np.zeros((48, 80), dtype=np.uint8), "RGB"), "8-bit palette or grey PNG, not RGB"),
-        (png_that_claims(1 << 13, (1 << 13) + 1), "above the limit of 67108864"),
-        (png(np.zeros((48, 80), dtype=np.uint8))[:-30], "cannot be read"),
-        (b"GIF89a", "cannot be read"),
-    ],
-    ids=["other shape", "colours", "too large", "cut short", "no png"],
-)
-def test_what_is_no_mask_is_named(make_split: MakeSplit, mask: bytes, message: str) -> None:
-    video, _ = square_video()
-    split = make_split([video], {0: {3: mask}})
-
-    with pytest.raises(StageError, match=r"mask of frame 3 of sample clip-0 \(source .*" + message):
-        masks_of(split, [3])

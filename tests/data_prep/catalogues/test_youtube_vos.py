@@ -87,6 +87,37 @@ def test_a_video_that_lacks_a_frame_of_its_objects_is_left_out_and_counts(tmp_pa
     )
 
 
+def test_lists_of_names_divide_the_videos_of_one_description(tmp_path: Path) -> None:
+    meta(tmp_path, "train", {name: {"objects": OBJECTS} for name in "abc"})
+    for name in "abc":
+        stems = ("00005", "00015")
+        touch(tmp_path, *(f"train/JPEGImages/{name}/{stem}.jpg" for stem in stems))
+        touch(tmp_path, f"train/Annotations/{name}/00005.png")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/ours.txt").write_text("c\n")
+    (tmp_path / "lists/theirs.txt").write_text("b \n\n")
+
+    listing = listed(tmp_path, splits={"train": "lists/ours.txt", "val": "lists/theirs.txt"})
+
+    assert [(item.name, item.split, len(item.sidecars)) for item in listing.items] == [
+        ("train/JPEGImages/b", "val", 1),
+        ("train/JPEGImages/c", "train", 1),
+    ]
+    assert "penguin" in (listing.items[0].annotation or "")
+    left_out = {row.source for row in listing.left_out["train"]}
+    assert "train/JPEGImages/a/00005.jpg" in left_out
+
+
+def test_names_that_are_not_described_are_errors_that_name_them(tmp_path: Path) -> None:
+    meta(tmp_path, "full", {"a": {"objects": OBJECTS}})
+    (tmp_path / "val.txt").write_text("a\nb\nA\n")
+    settings = {"splits": {"val": "val.txt"}, "options": {"meta": "full/meta.json"}}
+
+    message = "val.txt:2: video 'b' is not in full/meta.json; val.txt:3: video 'A' is not in"
+    with pytest.raises(ConfigError, match=message):
+        listed(tmp_path, **settings)
+
+
 @pytest.mark.parametrize(
     ("videos", "message"),
     [
