@@ -10,6 +10,7 @@ columns inside one tubelet, flattened; ``picked`` is the number of tokens taken 
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
@@ -53,6 +54,19 @@ def position_table(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim"]:
     angle = torch.arange(num_tokens, dtype=torch.float64)[:, None] * frequency
     is_even = torch.arange(dim) % 2 == 0
     return torch.where(is_even, angle.sin(), angle.cos()).float()
+
+
+def interpolated_positions(
+    table: Float[Tensor, "slices rows columns dim"], *, rows: int, columns: int
+) -> Float[Tensor, "tokens dim"]:
+    """The positions of a frame on another grid: between those of ``table``, bicubically.
+
+    A place of the frame keeps its position, however many tokens the frame is cut into, which the
+    rule of the table itself does not give.
+    """
+    channels_first = table.permute(0, 3, 1, 2)
+    resized = F.interpolate(channels_first, size=(rows, columns), mode="bicubic")
+    return resized.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 class TubeletProjection(nn.Module):
