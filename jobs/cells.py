@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from sigma_pipeline.data_prep.config import ViewConfig
+from pydantic import TypeAdapter
+
+from sigma_pipeline.data_prep.config import AnyViewConfig, ViewConfig
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.identity import fingerprint
 from sigma_pipeline.infra.storage import Storage, read_json
-from sigma_pipeline.jobs.benchmarks.benchmark import Score
+from sigma_pipeline.jobs.benchmarks.benchmark import Cost, Score
 from sigma_pipeline.jobs.config import Pooling, Precision
 from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.evaluate_request import evaluate_folder
+
+_VIEW: TypeAdapter[AnyViewConfig] = TypeAdapter(AnyViewConfig)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,13 @@ class Trial:
     """None for benchmarks that learn nothing."""
     test: DatasetRef
     view: ViewConfig
-    pooling: Pooling
+    """Of the test split; a training split is seen through its single form."""
+    clips_version: int | None
+    """None for benchmarks that cut no clips as ``view`` says."""
+    features_version: int | None
+    """None for benchmarks that work with the encoder itself."""
+    pooling: Pooling | None
+    """None for benchmarks that read no pooled features."""
     precision: Precision
 
     @property
@@ -58,7 +68,7 @@ class Trial:
         changed = {
             "train": None if plain["train"] is None else DatasetRef(**plain["train"]),
             "test": DatasetRef(**plain["test"]),
-            "view": ViewConfig.model_validate(plain["view"]),
+            "view": _VIEW.validate_python(plain["view"]),
         }
         return cls(**{**plain, **changed})
 
@@ -96,6 +106,10 @@ class Cell:
         """Where the scores lie, once there are any."""
         return f"{self.stem}.json"
 
+    def folder(self, attempt: str) -> str:
+        """Where an attempt keeps what is neither scores nor outcomes."""
+        return f"{self.stem}.{attempt}"
+
     @property
     def failure_key(self) -> str:
         """Where the error of the last failure lies, until the cell succeeds."""
@@ -120,9 +134,14 @@ class CellRecord:
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     """Remarks on the scores, such as a setting that had to be capped."""
+    cost: Cost
     seconds: float
+    gpus: float
+    """That its task held for so long."""
     outcomes: str
     """Key of the parquet file with the outcome of each sample."""
+    files: tuple[str, ...]
+    """Keys of all else that is kept: predictions, pictures."""
     attempt: str
 
     def to_plain(self) -> dict[str, Any]:
@@ -140,5 +159,6 @@ class CellRecord:
             "trial": Trial.from_plain(plain["trial"]),
             "scores": tuple(Score(**score) for score in plain["scores"]),
             "notes": tuple(plain["notes"]),
+            "files": tuple(plain["files"]),
         }
         return cls(**{**plain, **changed})

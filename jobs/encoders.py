@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.infra.errors import MissingInputError, StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit
 from sigma_pipeline.model.config import ModelConfig
@@ -58,11 +58,18 @@ def load_state(storage: Storage, source: EncoderSource) -> "dict[str, Tensor]":
     """All weights in the file of ``source``, on the CPU.
 
     Raises:
+        MissingInputError: the file was deleted.
         StageError: the file is not the one that was recorded.
     """
     from sigma_pipeline.model.weights import load_weights  # PyTorch, which tables have no use for
 
-    data = storage.read(source.weights_key)
+    try:
+        data = storage.read(source.weights_key)
+    except FileNotFoundError:
+        raise MissingInputError(
+            f"the weights of {source.name} are gone: somebody deleted "
+            f"{storage.uri(source.weights_key)}"
+        ) from None
     if hashlib.sha256(data).hexdigest() != source.weights_sha256:
         raise StageError(
             f"{storage.uri(source.weights_key)} is damaged: its bytes are not those that were "

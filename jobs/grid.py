@@ -1,29 +1,40 @@
 """The grid of an evaluation: which trials a recipe asks for, and on which encoders.
 
 Trials that a dataset cannot carry (no labels, no masks) are skipped: said once, shown in the table,
-and no failure. The grid is put into the store at each start, so that tables show what was asked
-for last and not what some earlier recipe asked for.
+and no failure. A leading job puts the grid into the store at its start, so that tables show what
+was asked for last and not what some earlier recipe asked for.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from sigma_pipeline.data_prep.config import ViewConfig
 from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage, read_json, write_json_if_absent
+from sigma_pipeline.jobs.backlog import TaskLimits
 from sigma_pipeline.jobs.benchmarks.benchmark import Benchmark, Needs
 from sigma_pipeline.jobs.benchmarks.table import build_benchmark
-from sigma_pipeline.jobs.cells import Trial
-from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
+from sigma_pipeline.jobs.cell_limits import cell_limits, picture_limits, supervised_limits
+from sigma_pipeline.jobs.cells import Cell, Trial
 from sigma_pipeline.jobs.encoders import EncoderSource
+from sigma_pipeline.jobs.evaluate_policy import skip_unranked
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest, evaluate_folder
-from sigma_pipeline.jobs.features import FeatureRequest
+from sigma_pipeline.jobs.feature_request import FeatureRequest
+from sigma_pipeline.jobs.obstacles import (
+    SplitContent,
+    cell_problems,
+    chosen_view,
+    view_note,
+)
 from sigma_pipeline.jobs.planned_trials import PlannedTrial, record_grid
+from sigma_pipeline.jobs.scoring import CellRequest
 from sigma_pipeline.jobs.supervised_request import SupervisedRequest
+from sigma_pipeline.jobs.versions import CLIPS_VERSION, FEATURES_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +45,8 @@ class Grid:
 
     request: EvaluateRequest
     trials: tuple[PlannedTrial, ...]
+    num_samples: Mapping[DatasetRef, int]
+    """Of each split that a trial reads."""
     supervised_ref: DatasetRef | None
     """What the supervised reference is trained on; None if there is to be none."""
 
@@ -42,28 +55,80 @@ class Grid:
         """Trials that are not skipped."""
         return [planned for planned in self.trials if planned.skipped is None]
 
+    @property
+    def limits(self) -> dict[str, TaskLimits]:
+        """What the tasks that may come will take, by what people call them.
+
+        Those that extract features take what one of the cells that read them takes.
+        """
+        request = self.request
+        limits = {f"{one.label} on {one.trial.dataset}": one.limits for one in self.possible}
+        if request.evaluate.pictures and self.trials:
+            limits["the picture of a commit"] = picture_limits(request.evaluate, request.launch)
+        if self.supervised_ref is not None:
+            limits["the supervised reference"] = supervised_limits(request.evaluate, request.launch)
+        return limits
+
     def features(self, trial: Trial, source: EncoderSource) -> list[FeatureRequest]:
         """What ``trial`` reads of one encoder, in the order of its ``refs``.
 
-        Whether tokens are kept is decided by all trials together, so that each split is encoded
-        once, whichever of its cells happen to be missing.
+        Whose tokens are kept is decided by all trials together, so that each split is encoded once,
+        whichever of its cells happen to be missing.
         """
+        if _needs(trial).encoder:
+            return []
         return [
             FeatureRequest(
                 run_name=self.request.run_name,
                 source=source,
                 ref=ref,
-                view=trial.view,
-                pooling=trial.pooling,
-                has_tokens=any(
-                    _needs(planned.trial).tokens and planned.trial.test == ref
-                    for planned in self.possible
-                ),
+                num_samples=self.num_samples[ref],
+                view=view,
+                pooling=self.request.evaluate.pooling,
+                layers=self._kept_layers(ref, view),
                 precision=trial.precision,
                 batch_clips=self.request.evaluate.batch_clips,
+                decoders=max(0, int(self._limits_of_readers(ref, view).cpus) - 1),
+                limit_gib=self.request.evaluate.features_gib,
             )
-            for ref in trial.refs
+            for ref, view in _read_views(trial)
         ]
+
+    def _readers(self, ref: DatasetRef, view: ViewConfig) -> list[PlannedTrial]:
+        """Trials that read features of a split through a view."""
+        return [
+            one
+            for one in self.possible
+            if (ref, view) in _read_views(one.trial) and not _needs(one.trial).encoder
+        ]
+
+    def _kept_layers(self, ref: DatasetRef, view: ViewConfig) -> tuple[int, ...]:
+        readers = self._readers(ref, view)
+        needs = [_needs(one.trial) for one in readers if one.trial.test == ref]
+        return tuple(sorted({one.layer for one in needs if one.tokens}))
+
+    def cell_request(self, planned: PlannedTrial, cell: Cell) -> CellRequest:
+        """All that scoring ``cell``, one of ``planned``, takes."""
+        evaluate = self.request.evaluate
+        return CellRequest(
+            cell=cell,
+            features=tuple(self.features(cell.trial, cell.source)),
+            batch_clips=evaluate.batch_clips,
+            gpus=planned.limits.gpus,
+            draws_figures=evaluate.pictures and cell.seed == planned.seeds[0],
+            notes=planned.notes,
+            scratch_dir=self.request.scratch_dir,
+        )
+
+    def feature_limits(self, request: FeatureRequest) -> TaskLimits:
+        """Of the task that extracts features: of the trial that reads them with most GPUs."""
+        return self._limits_of_readers(request.ref, request.view)
+
+    def _limits_of_readers(self, ref: DatasetRef, view: ViewConfig) -> TaskLimits:
+        limits = [one.limits for one in self._readers(ref, view)]
+        # Of one of them: no node may have the most that each of several takes.
+        most = max(limits, key=lambda one: (one.gpus, one.cpus, one.memory_gib or 0.0))
+        return replace(most, deadline_s=max(one.deadline_s for one in limits))
 
     def supervised(self, model: Mapping[str, Any]) -> SupervisedRequest | None:
         """The reference encoder of this shape; None if there is to be none."""
@@ -75,7 +140,7 @@ class Grid:
             config=config,
             model=model,
             ref=self.supervised_ref,
-            view=self.request.evaluate.view,
+            view=self.request.evaluate.view or ViewConfig(),
             pooling=self.request.evaluate.pooling,
             precision=self.request.evaluate.precision,
             seed=self.request.seed,
@@ -86,27 +151,24 @@ def plan_grid(storage: Storage, request: EvaluateRequest) -> Grid:
     """Resolves a recipe's cells against the datasets that are there; a leading job records them.
 
     Raises:
-        ConfigError: a benchmark's settings are wrong; lists all of them.
+        ConfigError: a benchmark's settings are wrong; lists all of them. Or the score that ranks
+            commits cannot be told from others.
         MissingInputError: a dataset has not been sharded.
     """
     trials = _trials(request)
     indexes = {ref: Index.load(storage, ref) for trial in trials for ref in trial.refs}
-    planned = tuple(
-        PlannedTrial(
-            trial=trial,
-            label=_label(storage, request.run_name, trial),
-            every=cell.every,
-            seeds=tuple(dict.fromkeys(cell.seeds)),
-            skipped=_obstacle(trial, indexes),
-        )
-        for cell, trial in zip(request.evaluate.cells, trials, strict=True)
+    splits = {ref: SplitContent(index) for ref, index in indexes.items()}
+    planned = skip_unranked(
+        [_planned(storage, request, number, trial, splits) for number, trial in enumerate(trials)],
+        request.evaluate.best_by,
     )
     for one in planned:
         if one.skipped is not None:
             log.warning("%s on %s is skipped: %s", one.label, one.trial.dataset, one.skipped)
     if request.is_leading:
         record_grid(storage, request.run_name, planned)
-    return Grid(request, planned, _supervised_ref(storage, request))
+    num_samples = {ref: len(index) for ref, index in indexes.items()}
+    return Grid(request, planned, num_samples, _supervised_ref(storage, request))
 
 
 def _supervised_ref(storage: Storage, request: EvaluateRequest) -> DatasetRef | None:
@@ -142,85 +204,72 @@ def _trials(request: EvaluateRequest) -> list[Trial]:
                 for problem in error.errors()
             ]
         else:
-            if problem := split_problem(request.evaluate, number, benchmark):
-                problems.append(problem)
-            else:
-                trials.append(_trial(request, cell, benchmark))
+            problems += (found := list(cell_problems(request.evaluate, number, benchmark)))
+            if not found:
+                trials.append(_trial(request, number, benchmark))
     if problems:
         raise ConfigError("; ".join(problems))
     return trials
 
 
-def _trial(request: EvaluateRequest, cell: CellConfig, benchmark: Benchmark) -> Trial:
-    reads_train = benchmark.needs.train
+def _trial(request: EvaluateRequest, number: int, benchmark: Benchmark) -> Trial:
+    cell, needs = request.evaluate.cells[number], benchmark.needs
     return Trial(
         benchmark=benchmark.name,
         version=benchmark.version,
         settings=benchmark.model_dump(),
-        train=_dataset_ref(request, cell.dataset, cell.train_split) if reads_train else None,
+        train=_dataset_ref(request, cell.dataset, cell.learned_split) if needs.train else None,
         test=_dataset_ref(request, cell.dataset, cell.test_split),
-        view=request.evaluate.view,
-        pooling=request.evaluate.pooling,
+        view=chosen_view(request.evaluate, number, benchmark),
+        clips_version=CLIPS_VERSION if needs.clips else None,
+        features_version=None if needs.encoder else FEATURES_VERSION,
+        pooling=request.evaluate.pooling if needs.pooled else None,
         precision=request.evaluate.precision,
     )
 
 
+def _planned(
+    storage: Storage,
+    request: EvaluateRequest,
+    number: int,
+    trial: Trial,
+    splits: Mapping[DatasetRef, SplitContent],
+) -> PlannedTrial:
+    cell, benchmark = request.evaluate.cells[number], _built(trial)
+    note = view_note(request.evaluate, number, benchmark)
+    return PlannedTrial(
+        trial=trial,
+        label=_label(storage, request.run_name, trial),
+        cost=benchmark.cost,
+        every=cell.every,
+        best=cell.best,
+        seeds=tuple(dict.fromkeys(cell.seeds)),
+        limits=cell_limits(cell, request.evaluate, request.launch),
+        skipped=_obstacle(trial, splits),
+        notes=() if note is None else (note,),
+    )
+
+
+def _read_views(trial: Trial) -> list[tuple[DatasetRef, ViewConfig]]:
+    """Each split it reads, in the order of its ``refs``, and the view that this is seen through."""
+    views = (trial.view,) if trial.train is None else (trial.view.single, trial.view)
+    return list(zip(trial.refs, views, strict=True))
+
+
+def _built(trial: Trial) -> Benchmark:
+    return build_benchmark(trial.benchmark, trial.settings)
+
+
 def _needs(trial: Trial) -> Needs:
-    return build_benchmark(trial.benchmark, trial.settings).needs
+    return _built(trial).needs
 
 
-def _obstacle(trial: Trial, indexes: Mapping[DatasetRef, Index]) -> str | None:
+def _obstacle(trial: Trial, splits: Mapping[DatasetRef, SplitContent]) -> str | None:
     """Why the data cannot carry the benchmark, in words; None if it can."""
     needs = _needs(trial)
-    for ref in trial.refs:
-        index = indexes[ref]
-        if not len(index):
-            return f"split {ref.split!r} of dataset {ref.name!r} is empty"
-        if needs.labels and not (index.labels >= 0).any():
-            return f"split {ref.split!r} of dataset {ref.name!r} has no class labels"
-    if needs.groups and (obstacle := _group_obstacle(indexes[trial.test])):
+    if trial.train is not None and (obstacle := splits[trial.train].train_obstacle(needs)):
         return obstacle
-    if needs.masks and not has_masks(indexes[trial.test]):
-        return f"split {trial.test.split!r} of dataset {trial.test.name!r} has no object masks"
-    return None
-
-
-def _group_obstacle(index: Index) -> str | None:
-    """Why the labelled samples, of which there are some, cannot be split by group."""
-    is_labelled = index.labels >= 0
-    groups = [row.group for row, counts in zip(index.rows, is_labelled, strict=True) if counts]
-    samples = f"labelled samples of split {index.ref.split!r} of dataset {index.ref.name!r}"
-    if lacking := groups.count(None):
-        return f"{lacking} of {len(groups)} {samples} have no group"
-    if len(set(groups)) < 2:
-        return f"all {len(groups)} {samples} are of group {groups[0]!r}"
-    return None
-
-
-def split_problem(evaluate: EvaluateConfig, number: int, benchmark: Benchmark) -> str | None:
-    """Why the recipe's cell ``number`` must not read the splits it names; None if it may."""
-    if not benchmark.needs.groups:
-        return None
-    cell, supervised = evaluate.cells[number], evaluate.supervised
-    if cell.train_split != cell.test_split:
-        return (
-            f"evaluate.cells.{number}: leave_one_group_out takes one split, but train_split is "
-            f"{cell.train_split!r} and test_split {cell.test_split!r}; set both to the split whose "
-            "groups are to be left out"
-        )
-    read = cell.dataset, cell.test_split
-    if supervised is not None and (supervised.dataset, supervised.split) == read:
-        return (
-            f"evaluate.supervised: trains on {'/'.join(read)}, so that it would know the labels of "
-            f"each group that evaluate.cells.{number} leaves out; take another dataset or split, "
-            "or remove evaluate.supervised"
-        )
-    return None
-
-
-def has_masks(index: Index) -> bool:
-    """Whether any sample brings object masks."""
-    return any(row.mask_members for row in index.rows)
+    return splits[trial.test].test_obstacle(needs)
 
 
 def _label(storage: Storage, run_name: str, trial: Trial) -> str:

@@ -1,15 +1,15 @@
 """The trials that a run's last evaluation asked for, as tables read them; without PyTorch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sigma_pipeline.infra.storage import Storage, read_json, write_json
+from sigma_pipeline.jobs.backlog import TaskLimits
+from sigma_pipeline.jobs.benchmarks.benchmark import Cost
 from sigma_pipeline.jobs.cells import Cell, Trial
 from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.evaluate_request import evaluate_folder
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,18 @@ class PlannedTrial:
     label: str
     """Its name in tables and curves; the benchmark's own, unless another trial of that benchmark
     on that dataset has taken it."""
-    every: int
+    cost: Cost
+    every: int | None
+    """Take each n-th commit, and the last; None: what its cost stands for, or ``best``."""
+    best: int | None
+    """Take so many of the best commits, when training has ended."""
     seeds: tuple[int, ...]
+    limits: TaskLimits
+    """Of the task of each cell."""
     skipped: str | None
     """Why it cannot be made; None if it can."""
+    notes: tuple[str, ...] = ()
+    """Remarks on its scores that follow from the recipe alone."""
 
     def cells(self, run_name: str, source: EncoderSource) -> list[Cell]:
         """Its cells on one encoder."""
@@ -32,36 +40,32 @@ class PlannedTrial:
 
 def record_grid(storage: Storage, run_name: str, trials: Sequence[PlannedTrial]) -> None:
     """Makes these the trials that tables show."""
-    write_json(storage, grid_key(run_name), [_plain(one) for one in trials])
+    write_json(storage, _grid_key(run_name), [_plain(one) for one in trials])
 
 
 def read_grid(storage: Storage, run_name: str) -> tuple[PlannedTrial, ...]:
     """The trials of the last evaluation of a run; none if there was none."""
     try:
-        plain = read_json(storage, grid_key(run_name))
+        plain = read_json(storage, _grid_key(run_name))
     except FileNotFoundError:
         return ()
-    return tuple(
-        PlannedTrial(
-            **{**one, "trial": Trial.from_plain(one["trial"]), "seeds": tuple(one["seeds"])}
-        )
-        for one in plain
-    )
+    return tuple(_planned(one) for one in plain)
 
 
-def chosen_commits(commits: Sequence[Item], every: int, *, is_final: bool) -> list[Item]:
-    """Each n-th of ``commits``, counted from the first; the last one too once it is the last."""
-    return [
-        commit
-        for number, commit in enumerate(commits)
-        if number % every == 0 or (is_final and number == len(commits) - 1)
-    ]
-
-
-def grid_key(run_name: str) -> str:
-    """Where the grid of the last evaluation lies; there was none before it is there."""
-    return f"{evaluate_folder(run_name)}/grid.json"
+def _grid_key(run_name: str) -> str:
+    """Where the grid of the last evaluation lies; nothing is there before the first one."""
+    return f"{evaluate_folder(run_name)}/trials.json"
 
 
 def _plain(planned: PlannedTrial) -> dict[str, Any]:
-    return {**vars(planned), "trial": planned.trial.to_plain()}
+    return {**asdict(planned), "trial": planned.trial.to_plain()}
+
+
+def _planned(plain: Mapping[str, Any]) -> PlannedTrial:
+    changed = {
+        "trial": Trial.from_plain(plain["trial"]),
+        "seeds": tuple(plain["seeds"]),
+        "limits": TaskLimits(**plain["limits"]),
+        "notes": tuple(plain["notes"]),
+    }
+    return PlannedTrial(**{**plain, **changed})

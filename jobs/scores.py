@@ -1,21 +1,27 @@
 """Scores of a run, read from its cells: as numbers for the journal and as a table for people."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from sigma_pipeline.infra.storage import Storage, read_json
+from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.benchmarks.benchmark import Score
+from sigma_pipeline.jobs.best_commit import read_best
 from sigma_pipeline.jobs.cells import CellRecord
-from sigma_pipeline.jobs.commits import committed_steps, list_commits
+from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.encoders import SUPERVISED, EncoderSource, committed_encoder
-from sigma_pipeline.jobs.planned_trials import PlannedTrial, chosen_commits, read_grid
+from sigma_pipeline.jobs.evaluate_policy import follows_supervised
+from sigma_pipeline.jobs.failures import Failure, read_failure
+from sigma_pipeline.jobs.gone_commits import gone_encoders
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, read_grid
 from sigma_pipeline.jobs.supervised_request import (
     SupervisedRequest,
     current_supervised,
     find_supervised,
 )
+
+State = Literal["done", "missing", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,13 @@ class TableCell:
     label: str
     """The benchmark's name, with a mark if a run has several settings of it."""
     dataset: str
-    state: Literal["done", "missing", "skipped", "failed"]
+    state: State
     scores: tuple[Score, ...] = ()
     """Means over the seeds, once all are done. So is the interval: it speaks of the test samples,
     not of the seeds."""
     seeds: int = 0
+    seconds: float = 0.0
+    """That the seeds took, added up."""
     reason: str = ""
     """Why it was skipped or how it failed; remarks on the scores when done."""
 
@@ -43,6 +51,10 @@ class TableRow:
     step: int
     cells: tuple[TableCell, ...]
     """Of every trial, in the order of the recipe."""
+    is_best: bool = False
+    """Whether it is marked as the best commit."""
+    is_gone: bool = False
+    """Whether its commit was deleted."""
 
 
 def score_table(storage: Storage, run_name: str) -> list[TableRow]:
@@ -50,9 +62,18 @@ def score_table(storage: Storage, run_name: str) -> list[TableRow]:
 
     Commits that no trial has been made on are left out, unless all trials are skipped anyway.
     """
-    trials = read_grid(storage, run_name)
+    trials, best = read_grid(storage, run_name), read_best(storage, run_name)
     sources = [committed_encoder(commit) for commit in list_commits(storage, run_name)]
-    rows = [_row(storage, run_name, source, trials) for source in sources]
+    rows = [
+        replace(
+            _row(storage, run_name, source, trials),
+            is_best=best is not None and best.weights_sha256 == source.weights_sha256,
+        )
+        for source in sources
+    ]
+    gone = gone_encoders(storage, run_name, {source.name for source in sources})
+    rows += [_gone_row(storage, run_name, source, trials) for source in gone]
+    rows.sort(key=lambda row: row.step)
     if (request := current_supervised(storage, run_name)) is not None:
         rows.append(_supervised_row(storage, request, trials))
     is_empty = {"missing", "skipped"}
@@ -61,22 +82,6 @@ def score_table(storage: Storage, run_name: str) -> list[TableRow]:
         for row in rows
         if not is_empty.issuperset(states := {cell.state for cell in row.cells})
         or states == {"skipped"}
-    ]
-
-
-def evaluated_encoders(
-    storage: Storage, run_name: str, *, is_trained: bool
-) -> list[tuple[str, str, int]]:
-    """Label and dataset of each trial, and on how many encoders that exist it is to be made."""
-    steps = committed_steps(storage, run_name)
-    num_references = int(current_supervised(storage, run_name) is not None)
-    return [
-        (
-            one.label,
-            one.trial.dataset,
-            len(chosen_commits(steps, one.every, is_final=is_trained)) + num_references,
-        )
-        for one in read_grid(storage, run_name)
     ]
 
 
@@ -112,14 +117,20 @@ def finished_records(
 def metric_values(
     source: EncoderSource, planned: PlannedTrial, scores: Sequence[Score]
 ) -> dict[str, float]:
-    """Scores under their names in the journal, ``evaluate/<benchmark>/<dataset>/<score>``.
+    """Scores under their names in the journal, ``evaluate/<benchmark>/<dataset>/<score>``."""
+    folder = score_folder(source, planned)
+    return {f"{folder}/{score.name}": score.value for score in scores}
+
+
+def score_folder(source: EncoderSource, planned: PlannedTrial) -> str:
+    """What the names of all that is journaled of a trial begin with.
 
     The supervised reference has names of its own: it is no point of the run's curves.
     """
     parts = ["evaluate", planned.label, planned.trial.dataset]
     if source.name == SUPERVISED:
         parts.insert(1, SUPERVISED)
-    return {"/".join([*parts, score.name]): score.value for score in scores}
+    return "/".join(parts)
 
 
 def _row(
@@ -132,15 +143,24 @@ def _row(
     return TableRow(name, source.step, cells)
 
 
+def _gone_row(
+    storage: Storage, run_name: str, source: EncoderSource, trials: Sequence[PlannedTrial]
+) -> TableRow:
+    row = _row(storage, run_name, source, trials)
+    return replace(row, encoder=f"{row.encoder}, deleted", is_gone=True)
+
+
 def _supervised_row(
     storage: Storage, request: SupervisedRequest, trials: Sequence[PlannedTrial]
 ) -> TableRow:
     source = find_supervised(storage, request)
     if source is not None:
         return _row(storage, request.run_name, source, trials)
-    error = _failure(storage, request.failure_key)
+    failure = read_failure(storage, request.failure_key)
     cells = (
-        TableCell(one.label, one.trial.dataset, "failed" if error else "missing", reason=error)
+        _failed(one, failure)
+        if failure and follows_supervised(one)
+        else TableCell(one.label, one.trial.dataset, "missing")
         for one in trials
     )
     return TableRow(SUPERVISED, 0, tuple(cells))
@@ -156,17 +176,20 @@ def _table_cell(
     if records:
         notes = "; ".join(dict.fromkeys(note for record in records for note in record.notes))
         return TableCell(
-            label, dataset, "done", mean_scores(records), seeds=len(records), reason=notes
+            label,
+            dataset,
+            "done",
+            mean_scores(records),
+            seeds=len(records),
+            seconds=sum(record.seconds for record in records),
+            reason=notes,
         )
     for cell in planned.cells(run_name, source):
-        if error := _failure(storage, cell.failure_key):
-            return TableCell(label, dataset, "failed", reason=error)
+        if failure := read_failure(storage, cell.failure_key):
+            return _failed(planned, failure)
     return TableCell(label, dataset, "missing")
 
 
-def _failure(storage: Storage, key: str) -> str:
-    """What was recorded at ``key`` when a task failed; empty if it did not."""
-    try:
-        return str(read_json(storage, key)["error"])
-    except FileNotFoundError:
-        return ""
+def _failed(planned: PlannedTrial, failure: Failure) -> TableCell:
+    state: State = "skipped" if failure.is_skipped else "failed"
+    return TableCell(planned.label, planned.trial.dataset, state, reason=failure.error)

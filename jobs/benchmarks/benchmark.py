@@ -1,15 +1,30 @@
-"""What a benchmark is: a named, versioned protocol from features of a dataset to scores.
+"""What a benchmark is: a named, versioned protocol from an encoder and a dataset to scores.
 
-A benchmark sees arrays only: no store, no encoder, no cluster. Its instance holds its settings, so
-that settings are checked when it is built and fingerprinted by ``model_dump``.
+Most see arrays only: features that were extracted once and are shared (``FeatureBenchmark``). What
+cannot be said with features of whole clips works with the frozen encoder itself
+(``EncoderBenchmark``). An instance holds its settings, so that these are checked when it is built
+and fingerprinted by ``model_dump``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from sigma_pipeline.data_prep.config import ViewConfig
+from sigma_pipeline.jobs.benchmarks.figures import Figure
+
+if TYPE_CHECKING:
+    from sigma_pipeline.data_prep.index import Index
+    from sigma_pipeline.infra.storage import Storage
+    from sigma_pipeline.jobs.config import Pooling, Precision
+    from sigma_pipeline.model.encoder import Encoder
+
+Cost = Literal["cheap", "dear"]
+"""``cheap``: minutes, on every commit; ``dear``: trains through the encoder, hours."""
 
 VOID_ID = 255
 """Pixels of this object id are in no class and are not scored (DAVIS's convention)."""
@@ -40,6 +55,33 @@ class Needs:
     masks: bool = False
     tokens: bool = False
     """Reads per-token features of the test split, not only one vector per clip."""
+    layer: int = -1
+    """Whose tokens: -1 the last block's, after the final norm; -2 the block before it, and so on,
+    as they are."""
+    encoder: bool = False
+    """Is an ``EncoderBenchmark``."""
+    pooled: bool = True
+    """Reads features that are pooled as a recipe says. Where not, its scores are the same however
+    they are pooled, and stay when a recipe changes that."""
+    clips: bool = True
+    """Reads clips that are cut as a recipe says. Where not, as with ``pooled``."""
+    view: ViewConfig = field(default_factory=ViewConfig)
+    """The protocol's view, where a recipe says nothing of views. What it sets is the protocol; what
+    is left to defaults may be anything."""
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """What is known to be where in the clips of a split, sample by sample."""
+
+    ids: npt.NDArray[np.uint8]
+    """[samples, frames, height, width]: object ids, 0 background, ``VOID_ID`` not annotated."""
+    frames: npt.NDArray[np.int64]
+    """[samples, frames]: their numbers in the sample."""
+    categories: Sequence[Mapping[int, str]]
+    """What the objects of each sample are, by id, as far as its annotation says."""
+    names: Sequence[str]
+    """Of the samples, as folders of results."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +95,10 @@ class FeatureSet:
     """[samples]; -1: none."""
     num_classes: int
     pooled: npt.NDArray[np.float32]
-    """[samples, dim]."""
+    """[samples, views, dim]; one view of each sample, unless the cell's view has several."""
     tokens: npt.NDArray[np.float16] | None = None
     """[samples, slices, rows, columns, dim]."""
-    masks: npt.NDArray[np.uint8] | None = None
-    """[samples, frames, height, width]: object ids, 0 background, ``VOID_ID`` not annotated."""
+    masks: ObjectMasks | None = None
 
     @property
     def num_samples(self) -> int:
@@ -66,6 +107,8 @@ class FeatureSet:
 
     def part(self, is_part: npt.NDArray[np.bool_]) -> "FeatureSet":
         """The samples that ``is_part`` [samples] marks; tokens and masks are left behind."""
+        if is_part.all():  # gigabytes that need not be copied
+            return replace(self, tokens=None, masks=None)
         kept = np.flatnonzero(is_part)
         return replace(
             self,
@@ -86,6 +129,10 @@ class Result:
     outcomes: Mapping[str, Sequence[Any]]
     """Columns of equal length, one row per scored sample; ``key`` is always among them."""
     notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """More that is kept beside the scores, by relative path: ``predictions/bear/00000.png``."""
+    figures: tuple[Figure, ...] = ()
+    """What is worth looking at; drawn by others, who have the videos."""
 
 
 class Benchmark(Protocol):
@@ -93,12 +140,24 @@ class Benchmark(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Raised whenever equal features would no longer give equal scores."""
+    """Raised whenever an equal encoder would no longer give equal scores."""
+    cost: ClassVar[Cost]
+    summary: ClassVar[str]
+    """One line for lists."""
 
     @property
     def needs(self) -> Needs:
         """What these settings ask for."""
         ...
+
+    def model_dump(self) -> dict[str, Any]:
+        """The settings, for fingerprints and receipts."""
+        ...
+
+
+@runtime_checkable
+class FeatureBenchmark(Benchmark, Protocol):
+    """One that sees features alone."""
 
     def scores(self, train: FeatureSet | None, test: FeatureSet, seed: int) -> Result:
         """Scores ``test``; ``train`` is given when, and only when, ``needs.train``.
@@ -108,6 +167,36 @@ class Benchmark(Protocol):
         """
         ...
 
-    def model_dump(self) -> dict[str, Any]:
-        """The settings, for fingerprints and receipts."""
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is under test, for a benchmark that works with the encoder itself."""
+
+    encoder: "Encoder"
+    """In evaluation mode, on the CPU; its weights must come to no change that others see."""
+    storage: "Storage"
+    train: "Index | None"
+    """Given when, and only when, ``needs.train``."""
+    test: "Index"
+    view: ViewConfig
+    pooling: "Pooling | None"
+    """Given when, and only when, ``needs.pooled``."""
+    precision: "Precision"
+    """Of the encoder."""
+    batch_clips: int
+    scratch_dir: Path
+    """On the node's own disk."""
+
+
+@runtime_checkable
+class EncoderBenchmark(Benchmark, Protocol):
+    """One that says ``needs.encoder``."""
+
+    def scores_of(self, subject: Subject, seed: int) -> Result:
+        """Scores an encoder on ``subject.test``.
+
+        Raises:
+            ValueError: the data cannot carry this protocol.
+            StageError: a sample cannot be read.
+        """
         ...

@@ -1,15 +1,17 @@
 """95% intervals of the two kinds of score there are: a share of samples, and a mean over samples.
 
 They say how far the score would move with another draw of test samples of this size, each for
-itself: where samples come in groups (several clips of one performer), it would move further. What
-another training run would change is not in them.
+itself unless groups are given: where samples come in groups (several clips of one performer), it
+would move further. What another training run would change is not in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy.special import betaincinv
 
+ONE_SEQUENCE = "one sequence: no interval"
+"""Remark on scores of videos where there is but one: nothing says how another would fare."""
 _TAIL = 0.025
 _BOOTSTRAP_DRAWS = 1000
 
@@ -29,11 +31,25 @@ def exact_interval(hits: int, samples: int) -> tuple[float, float]:
     return low, high
 
 
-def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """Percentile bootstrap of the mean of ``values``; the same for the same seed."""
+def bootstrap_interval(
+    values: Sequence[float], seed: int, groups: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean of ``values``; the same for the same seed.
+
+    Args:
+        values: at least one.
+        seed: of the draws.
+        groups: which one each value belongs to. Whole groups are drawn then, as many as there are,
+            and the mean is that of all values in them (cluster bootstrap); a single group moves
+            nothing, so that both ends are the mean. When absent, each value is drawn by itself.
+    """
     if len(values) == 0:
         raise ValueError("an interval of a mean needs at least one value")
-    array = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(len(array), size=(_BOOTSTRAP_DRAWS, len(array)))
-    low, high = np.quantile(array[draws].mean(axis=1), (0.025, 0.975))
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups or ()))}
+    group_of = np.arange(len(values)) if groups is None else [numbers[group] for group in groups]
+    sizes, sums = np.bincount(group_of), np.bincount(group_of, weights=values)
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(sizes), size=(_BOOTSTRAP_DRAWS, len(sizes)))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)

@@ -1,35 +1,41 @@
 """A labelled dataset with masks, and commits of a tiny untrained model, in a local store."""
 
 import hashlib
-import io
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
+import torch
 from torch import Tensor
 
 from sigma_pipeline.data_prep.config import ViewConfig
-from sigma_pipeline.data_prep.encode import write_video
 from sigma_pipeline.data_prep.index import DatasetRef
-from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
+from sigma_pipeline.data_prep.rows import encode_rows
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage, open_storage, write_json
+from sigma_pipeline.jobs import benchmarks, feature_request
+from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
+from sigma_pipeline.jobs.benchmarks.table import all_benchmarks
 from sigma_pipeline.jobs.checkpoint_import import import_checkpoint
-from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, put_commit, put_hint
+from sigma_pipeline.jobs.commits import WEIGHTS_FILE, Commit, manifest_key, put_commit, put_hint
 from sigma_pipeline.jobs.config import CellConfig, EvaluateConfig
+from sigma_pipeline.jobs.decoded import DecodedView
+from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
+from sigma_pipeline.jobs.evaluation import Evaluation
+from sigma_pipeline.jobs.feature_request import FeatureRequest
+from sigma_pipeline.jobs.features import ready_features
+from sigma_pipeline.jobs.grid import plan_grid
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import build_sigma
 from sigma_pipeline.model.weights import save_weights
+from tests.jobs.evaluation.in_process import InProcess
 from tests.jobs.evaluation.release_files import write_release
+from tests.jobs.evaluation.squares import SIZE, sample_members, sample_row
 
 RUN = "r1"
-SIZE = 32
-COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220]], dtype=np.uint8)
 COUNTS = {"train": 24, "val": 12}
 MODEL = ModelConfig.model_validate(
     {
@@ -45,8 +51,20 @@ MODEL = ModelConfig.model_validate(
 )
 
 AddCommit = Callable[..., Commit]
+AddBenchmark = Callable[[str, str], None]
+GetFeatures = Callable[..., FeatureSet]
 MakeRequest = Callable[..., EvaluateRequest]
 Import = Callable[..., Commit]
+Evaluate = Callable[..., int]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Of PyTorch: what decodes with a process for each of the others then decodes here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +75,8 @@ def dataset_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
     for split, count in COUNTS.items():
         ref, content, rows = DatasetRef("squares", split, "v1"), b"", []
         for number in range(count):
-            members = _members(folder, split, number)
-            rows.append(_row(split, number, members, len(content)))
+            members = sample_members(folder, split, number)
+            rows.append(sample_row(split, number, members, len(content)))
             content += b"".join(members.values())
         objects[f"{ref.prefix}/shard-000000.a.tar"] = content
         objects[ref.index_key] = encode_rows(rows)
@@ -87,7 +105,12 @@ def add_commit(storage: Storage) -> AddCommit:
     """Commits a model with random weights; equal steps of other attempts have other weights."""
 
     def add(
-        step: int, *, attempt: str = "a1", model: ModelConfig = MODEL, nan: bool = False
+        step: int,
+        *,
+        attempt: str = "a1",
+        model: ModelConfig = MODEL,
+        nan: bool = False,
+        has_optimizer: bool = False,
     ) -> Commit:
         state = build_sigma(model, seed=step + len(attempt)).state_dict()
         if nan:
@@ -106,6 +129,7 @@ def add_commit(storage: Storage) -> AddCommit:
             model=model.model_dump(mode="json"),
             weights_sha256=hashlib.sha256(data).hexdigest(),
             canary_loss=1.0,
+            has_optimizer=has_optimizer,
         )
         storage.write(f"{commit.prefix}/{WEIGHTS_FILE}", data)
         put_commit(storage, commit)
@@ -137,6 +161,95 @@ def make_request(storage: Storage, tmp_path: Path) -> MakeRequest:
 
 
 @pytest.fixture
+def add_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddBenchmark]:
+    """Drops a file of this name and content among the benchmarks."""
+    folder = tmp_path / "more_benchmarks"
+    folder.mkdir()
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(folder)])
+    names = []
+
+    def add(name: str, source: str) -> None:
+        (folder / f"{name}.py").write_text(source)
+        names.append(f"{benchmarks.__name__}.{name}")
+        all_benchmarks.cache_clear()
+
+    yield add
+    all_benchmarks.cache_clear()
+    for name in names:
+        sys.modules.pop(name, None)
+        vars(benchmarks).pop(name.rpartition(".")[2], None)
+
+
+@pytest.fixture
+def val_features(add_commit: AddCommit) -> FeatureRequest:
+    """Features of the validation split, tokens among them, by an untrained encoder."""
+    return FeatureRequest(
+        run_name=RUN,
+        source=committed_encoder(add_commit(0)),
+        ref=DatasetRef("squares", "val", "v1"),
+        num_samples=COUNTS["val"],
+        view=ViewConfig(frame_stride=2, crop="resize"),
+        pooling="slices",
+        layers=(-1,),
+        precision="fp32",
+        batch_clips=5,
+        decoders=0,
+        limit_gib=1,
+    )
+
+
+@pytest.fixture
+def workers() -> InProcess:
+    """Remember what they did."""
+    return InProcess()
+
+
+@pytest.fixture
+def evaluate(storage: Storage, journal: Journal, workers: InProcess) -> Evaluate:
+    """Evaluates a request with ``workers``; returns the number of tasks."""
+
+    def run(
+        request: EvaluateRequest,
+        follow: Callable[[], bool] | None = None,
+        *,
+        is_trained: bool = True,
+    ) -> int:
+        if is_trained:
+            write_json(storage, manifest_key(RUN), {})
+        return Evaluation(storage, journal, plan_grid(storage, request), workers).run(follow)
+
+    return run
+
+
+@pytest.fixture
+def get(storage: Storage, tmp_path: Path) -> GetFeatures:
+    """Features that are asked for, extracted first if need be."""
+
+    def run(request: FeatureRequest, layer: int | None = None) -> FeatureSet:
+        return ready_features(storage, request, str(tmp_path), layer=layer)
+
+    return run
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[range]:
+    """Small parts; of each the samples that were decoded, in order."""
+    monkeypatch.setattr(feature_request, "PART_SAMPLES", 5)
+    asked: list[range] = []
+    batches = DecodedView.batches
+
+    def watched(
+        view: DecodedView, batch: int, samples: Sequence[range], decoders: int
+    ) -> Iterator[Tensor]:
+        for rows in samples:
+            asked.append(rows)
+            yield from batches(view, batch, [rows], decoders=decoders)
+
+    monkeypatch.setattr(DecodedView, "batches", watched)
+    return asked
+
+
+@pytest.fixture
 def state() -> dict[str, Tensor]:
     """Weights that are in no commit."""
     return dict(build_sigma(MODEL, seed=5).state_dict())
@@ -157,57 +270,3 @@ def import_file(storage: Storage, tmp_path: Path) -> Import:
         return import_checkpoint(storage, run_name, path, changed, tmp_path / "scratch")
 
     return run
-
-
-def _members(folder: Path, split: str, number: int) -> dict[str, bytes]:
-    """Files of one sample by suffix; validation clips bring a mask of each frame."""
-    draws = np.random.default_rng([number, len(split)])
-    top, left = draws.integers(0, SIZE // 2, size=2)
-    video = draws.integers(90, 150, size=(8, SIZE, SIZE, 3)).astype(np.uint8)
-    mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    mask[top : top + SIZE // 2, left : left + SIZE // 2] = 1
-    video[:, mask > 0] = COLOURS[number % 3]
-    path = folder / f"{split}-{number}.mp4"
-    write_video(path, video, fps=10, crf=10, gop_frames=4)
-    members = {"mp4": path.read_bytes()}
-    if split == "val":
-        members |= {f"{frame:05d}.png": _png(mask) for frame in range(len(video))}
-    return members
-
-
-def _png(mask: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _row(split: str, number: int, members: Mapping[str, bytes], start: int) -> SampleRow:
-    key, listed = f"{split}-{number}", []
-    for suffix, data in members.items():
-        listed.append(Member(f"{key}.{suffix}", start, len(data)))
-        start += len(data)
-    return SampleRow(
-        key=key,
-        shard=0,
-        tar="shard-000000.a.tar",
-        media="video",
-        sha256=hashlib.sha256(members["mp4"]).hexdigest(),
-        media_offset=listed[0].offset,
-        media_size=listed[0].size,
-        suffix="mp4",
-        members=tuple(listed),
-        frames=8,
-        first_frame=0,
-        fps=10,
-        width=SIZE,
-        height=SIZE,
-        rotation=0,
-        keyframes=(0,),
-        keyframe_pts=(0,),
-        frame_grid=1,
-        labels=(),
-        label=2 - number % 3,
-        class_name=("red", "green", "blue")[number % 3],
-        annotation=None,
-        source=f"{split}/{number}.mp4",
-    )

@@ -20,6 +20,8 @@ TRIAL = Trial(
     train=DatasetRef("squares", "train", "v1"),
     test=DatasetRef("squares", "val", "v1"),
     view=ViewConfig(),
+    clips_version=1,
+    features_version=1,
     pooling="mean",
     precision="fp32",
 )
@@ -45,6 +47,8 @@ def test_a_cell_lies_under_its_commit_benchmark_and_dataset(cell: Cell) -> None:
         {"train": DatasetRef("squares", "train", "v2")},
         {"test": DatasetRef("squares", "val", "v2")},
         {"view": ViewConfig(frame_stride=5)},
+        {"clips_version": 2},
+        {"features_version": 2},
         {"pooling": "slices"},
         {"precision": "bf16_autocast"},
     ],
@@ -84,8 +88,11 @@ def test_a_record_is_read_back_and_absent_before(storage: Storage, cell: Cell) -
         seed=3,
         scores=(Score("top1", 0.5, "fraction", True, 0.4, 0.6, 12),),
         notes=("capped",),
+        cost="cheap",
         seconds=1.5,
+        gpus=0.5,
         outcomes="somewhere",
+        files=("somewhere/else.png",),
         attempt="a",
     )
 

@@ -30,11 +30,19 @@ Import = Callable[..., Commit]
 class InProcess:
     """Runs each task when it is handed in; what it raises ends the test."""
 
-    num_free = 1
     is_idle = True
 
     def start(self) -> None:
         """Always ready."""
+
+    def has_room(self, task: Task) -> bool:
+        """For one task at a time."""
+        return self.is_idle
+
+    def refusal(self, task: Task) -> str | None:
+        """Whatever comes is run."""
+        del task
+        return None
 
     def __init__(self) -> None:
         self._ended: list[Outcome] = []

@@ -12,7 +12,7 @@ from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.encoders import EncoderSource, committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.grid import Grid, plan_grid
-from sigma_pipeline.jobs.scores import evaluated_encoders, mean_scores, metric_values, score_table
+from sigma_pipeline.jobs.scores import mean_scores, metric_values, score_table
 from sigma_pipeline.jobs.supervised_request import name_current
 
 KNN = {"benchmark": "knn", "settings": {"k": 5}, "seeds": [0, 1]}
@@ -31,8 +31,11 @@ def _finish(storage: Storage, cell: Cell, value: float) -> CellRecord:
         seed=cell.seed,
         scores=(Score("top1", value, "fraction", True, value - 0.1, value + 0.2, 12),),
         notes=("k was capped",),
+        cost="cheap",
         seconds=1.0,
+        gpus=0.5,
         outcomes="",
+        files=(),
         attempt="a",
     )
     write_json(storage, cell.key, record.to_plain())
@@ -147,19 +150,3 @@ def test_metric_names_follow_benchmark_dataset_and_score(
 
 def test_a_run_that_was_never_evaluated_has_an_empty_table(storage: Storage) -> None:
     assert score_table(storage, "r1") == []
-
-
-def test_encoders_to_come_are_counted_by_the_recipes_stride_and_the_last_once_it_is_the_last(
-    storage: Storage, make_request: MakeRequest, add_commit: AddCommit
-) -> None:
-    plan_grid(storage, make_request(KNN | {"every": 2}))
-    for step in (0, 10, 20, 30):
-        add_commit(step)
-
-    counts = [
-        count
-        for is_trained in (False, True)
-        for _, _, count in evaluated_encoders(storage, "r1", is_trained=is_trained)
-    ]
-
-    assert counts == [2, 3]

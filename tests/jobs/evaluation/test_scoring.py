@@ -2,22 +2,20 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs.cells import Cell, CellRecord
+from sigma_pipeline.jobs.cells import CellRecord
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
-from sigma_pipeline.jobs.features import FeatureRequest
 from sigma_pipeline.jobs.grid import plan_grid
-from sigma_pipeline.jobs.scoring import run_cell
+from sigma_pipeline.jobs.scoring import CellRequest, run_cell
 
-Prepared = tuple[Cell, list[FeatureRequest]]
-Prepare = Callable[[str], Prepared]
+Prepare = Callable[..., CellRequest]
 
 
 @pytest.fixture
@@ -26,13 +24,13 @@ def prepare(
     make_request: Callable[..., EvaluateRequest],
     add_commit: Callable[..., Commit],
 ) -> Prepare:
-    """The only cell of a benchmark on an untrained encoder, and the features it reads."""
+    """The first cell of a benchmark on an untrained encoder; keywords are the recipe's cell's."""
 
-    def make(benchmark: str) -> Prepared:
-        grid = plan_grid(storage, make_request({"benchmark": benchmark}))
-        source = committed_encoder(add_commit(0))
+    def make(benchmark: str, **cell: Any) -> CellRequest:
+        grid = plan_grid(storage, make_request({"benchmark": benchmark} | cell))
         planned = grid.trials[0]
-        return planned.cells("r1", source)[0], grid.features(planned.trial, source)
+        source = committed_encoder(add_commit(0))
+        return grid.cell_request(planned, planned.cells("r1", source)[0])
 
     return make
 
@@ -46,11 +44,12 @@ def prepare(
     ],
 )
 def test_a_cell_stores_its_scores_and_the_outcome_of_each_sample(
-    storage: Storage, prepare: Prepare, tmp_path: Path, benchmark: str, columns: list[str]
+    storage: Storage, prepare: Prepare, benchmark: str, columns: list[str]
 ) -> None:
-    cell, features = prepare(benchmark)
+    request = prepare(benchmark)
+    cell = request.cell
 
-    run_cell(storage, cell, features, str(tmp_path))
+    run_cell(storage, request)
 
     record = CellRecord.read(storage, cell)
     assert record is not None
@@ -61,26 +60,36 @@ def test_a_cell_stores_its_scores_and_the_outcome_of_each_sample(
     assert outcomes["key"].to_pylist() == [f"val-{i}" for i in range(12)]
 
 
-def test_a_cell_that_is_there_is_not_scored_again(
-    storage: Storage, prepare: Prepare, tmp_path: Path
+def test_a_result_says_what_the_recipe_alone_makes_of_it(
+    storage: Storage, prepare: Prepare
 ) -> None:
-    cell, features = prepare("knn")
-    storage.write(cell.key, b"there")
+    request = prepare("uvos")
 
-    run_cell(storage, cell, features, str(tmp_path))
+    run_cell(storage, request)
 
-    assert storage.read(cell.key) == b"there"
-    assert not storage.exists(features[0].key)
+    record = CellRecord.read(storage, request.cell)
+    assert record is not None
+    assert record.notes[0].startswith("clips are cut as evaluate.view says")
+
+
+def test_a_cell_that_is_there_is_not_scored_again(storage: Storage, prepare: Prepare) -> None:
+    request = prepare("knn")
+    storage.write(request.cell.key, b"there")
+
+    run_cell(storage, request)
+
+    assert storage.read(request.cell.key) == b"there"
+    assert not storage.exists(request.features[0].key)
 
 
 def test_the_second_of_two_racing_attempts_adopts_the_first(
-    storage: Storage, prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell, features = prepare("knn")
-    run_cell(storage, cell, features, str(tmp_path))
+    request = prepare("knn")
+    run_cell(storage, request)
     first = storage.list("runs/r1/evaluate/step-00000000")
 
     monkeypatch.setattr(type(storage), "exists", lambda self, key: False)
-    run_cell(storage, cell, features, str(tmp_path))
+    run_cell(storage, request)
 
     assert storage.list("runs/r1/evaluate/step-00000000") == first
