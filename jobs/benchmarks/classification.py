@@ -4,25 +4,48 @@ From class scores come top-1 and top-5, over a split of their own or, where a da
 for two, over one split of which one group (the clips of one performer) is left out at a time.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
+from torch import Tensor
 
 from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet, Needs, Result, Score
+from sigma_pipeline.jobs.benchmarks.figures import Confusion, Figure, Neighbours
+from sigma_pipeline.jobs.benchmarks.held_out import Mask
 from sigma_pipeline.jobs.benchmarks.intervals import exact_interval
+
+SHOWN_QUERIES = 8
+"""Test clips whose neighbours are shown."""
+
+
+class Fold(NamedTuple):
+    """One division of the samples: what is learned from, and what is classified by that."""
+
+    train: Mask
+    """[samples of the training split]."""
+    test: Mask
+    """[samples of the test split]."""
+
+    @classmethod
+    def whole(cls, train: FeatureSet, test: FeatureSet) -> Self:
+        """All of both splits."""
+        return cls(np.ones(train.num_samples, np.bool_), np.ones(test.num_samples, np.bool_))
 
 
 class Classified(NamedTuple):
-    """What a classifier says of each test clip."""
+    """What a classifier says of each test clip of a fold."""
 
     class_scores: npt.NDArray[np.float64]
     """[samples, classes]; -inf: never predicted."""
     notes: Sequence[str]
+    neighbours: Neighbours | None = None
+    """Of a few of the clips."""
 
 
 class Classification(BaseModel, ABC, frozen=True, extra="forbid"):
@@ -48,38 +71,42 @@ class Classification(BaseModel, ABC, frozen=True, extra="forbid"):
         if train is None:
             raise ValueError("this benchmark needs a training split")
         if self.leave_one_group_out:
-            if list(train.keys) != list(test.keys):
-                raise ValueError("leave_one_group_out takes one split, as train and as test")
-            return self._leave_groups_out(test, seed)
+            return self._leave_groups_out(train, test, seed)
         train, test, notes = labelled_splits(train, test)
-        class_scores, remarks = self.classify(train, test, seed)
-        return classification_result(class_scores, test, [*notes, *remarks])
+        (said,) = self.classify(train, test, [Fold.whole(train, test)], seed)
+        found = [] if said.neighbours is None else [said.neighbours]
+        return classification_result(said.class_scores, test, [*notes, *said.notes], found)
 
     @abstractmethod
-    def classify(self, train: FeatureSet, test: FeatureSet, seed: int) -> Classified:
-        """Scores the samples of ``test`` by those of ``train``, all of which have a label."""
+    def classify(
+        self, train: FeatureSet, test: FeatureSet, folds: Sequence[Fold], seed: int
+    ) -> Iterable[Classified]:
+        """Of each fold, what its test clips are by its training clips; all have a label."""
 
-    def _leave_groups_out(self, split: FeatureSet, seed: int) -> Result:
-        split, notes = _labelled(split, "")
-        class_scores = np.full((split.num_samples, split.num_classes), -np.inf)
+    def _leave_groups_out(self, train: FeatureSet, test: FeatureSet, seed: int) -> Result:
+        if list(train.keys) != list(test.keys):
+            raise ValueError("leave_one_group_out takes one split, as train and as test")
+        train, test, notes = _labelled(train, "")[0], *_labelled(test, "")
+        folds = [Fold(~is_test, is_test) for is_test in one_group_each(test)]
+        class_scores = np.full((test.num_samples, test.num_classes), -np.inf)
         remarks: Counter[str] = Counter()
-        folds = list(one_group_each(split))
+        found: list[Neighbours] = []
         num_unseen = 0
-        for is_test in folds:
-            train, test = split.part(~is_test), split.part(is_test)
-            class_scores[is_test], said = self.classify(train, test, seed)
-            remarks.update(said)
-            num_unseen += int((~np.isin(test.labels, train.labels)).sum())
+        for fold, said in zip(folds, self.classify(train, test, folds, seed), strict=True):
+            class_scores[fold.test] = said.class_scores
+            remarks.update(said.notes)
+            found += [] if said.neighbours is None else [said.neighbours]
+            num_unseen += int((~np.isin(test.labels[fold.test], train.labels[fold.train])).sum())
         notes += [
-            f"each of {len(folds)} groups left out in turn: {split.num_samples} samples",
-            f"the interval takes {split.num_samples} samples of {len(folds)} groups as independent",
+            f"each of {len(folds)} groups left out in turn: {test.num_samples} samples",
+            f"the interval takes {test.num_samples} samples of {len(folds)} groups as independent",
         ]
         if num_unseen:
             notes.append(
                 f"{num_unseen} samples are of a class of no other group: counted, and always wrong"
             )
         notes += _with_counts(remarks, len(folds))
-        return classification_result(class_scores, split, notes)
+        return classification_result(class_scores, test, notes, found)
 
 
 def labelled_splits(
@@ -92,15 +119,18 @@ def labelled_splits(
     """
     train, notes = _labelled(train, "train ")
     test, more = _labelled(test, "test ")
-    unseen = np.setdiff1d(test.labels, train.labels)
-    if len(unseen):
-        more.append(
-            f"{len(unseen)} test classes have no training sample: counted, and always wrong"
-        )
-    return train, test, [*notes, *more]
+    return train, test, [*notes, *more, *unseen_classes(train.labels, test.labels)]
 
 
-def one_group_each(split: FeatureSet) -> Iterator[npt.NDArray[np.bool_]]:
+def unseen_classes(train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]) -> list[str]:
+    """A remark where labels of the test split are none of the training split; else nothing."""
+    unseen = len(np.setdiff1d(test, train))
+    if not unseen:
+        return []
+    return [f"{unseen} test classes have no training sample: counted, and always wrong"]
+
+
+def one_group_each(split: FeatureSet) -> Iterator[Mask]:
     """Marks the samples [samples] of each group, in the order of their names.
 
     Raises:
@@ -120,7 +150,10 @@ def one_group_each(split: FeatureSet) -> Iterator[npt.NDArray[np.bool_]]:
 
 
 def classification_result(
-    class_scores: npt.NDArray[np.floating], test: FeatureSet, notes: Sequence[str]
+    class_scores: npt.NDArray[np.floating],
+    test: FeatureSet,
+    notes: Sequence[str],
+    neighbours: Sequence[Neighbours] = (),
 ) -> Result:
     """Top-1 and top-5 of ``class_scores`` [samples, classes]; -inf: never predicted.
 
@@ -134,15 +167,48 @@ def classification_result(
     if test.num_classes > 5:
         scores.append(_share("top5", hits[:, :5].any(axis=1)))
     has_groups = any(group is not None for group in test.groups)
+    labels, predictions = test.labels.tolist(), order[:, 0].tolist()
     outcomes = {
         "key": list(test.keys),
         **({"group": list(test.groups)} if has_groups else {}),
-        "label": test.labels.tolist(),
-        "prediction": order[:, 0].tolist(),
+        "label": labels,
+        "prediction": predictions,
         "top1": hits[:, :1].any(axis=1).tolist(),
         "top5": hits[:, :5].any(axis=1).tolist(),
     }
-    return Result(tuple(scores), outcomes, tuple(notes))
+    figures: tuple[Figure, ...] = (Confusion(labels, predictions), *_shown(neighbours))
+    return Result(tuple(scores), outcomes, tuple(notes), figures=figures)
+
+
+def merged_views(logits: Tensor) -> npt.NDArray[np.float64]:
+    """Log of the mean probability over views: [samples, classes] of [samples, views, classes].
+
+    The merging of protocols 2, which ranks classes by probability; its logarithm does not
+    underflow where a classifier is sure.
+    """
+    log_shares = logits.double().log_softmax(dim=-1)
+    merged = log_shares.logsumexp(dim=1) - math.log(logits.shape[1])
+    array: npt.NDArray[np.float64] = merged.cpu().numpy()
+    return array
+
+
+def evenly_chosen(total: int, wanted: int) -> list[int]:
+    """At most ``wanted`` of the numbers below ``total``, spread evenly over them."""
+    count = min(total, wanted)
+    return [number * total // count for number in range(count)]
+
+
+def _shown(found: Sequence[Neighbours]) -> Iterator[Neighbours]:
+    """A few of all queries of all folds, as one figure; none if there are none."""
+    queries = [query for one in found for query in one.queries]
+    neighbours = [row for one in found for row in one.neighbours]
+    similarity = [row for one in found for row in one.similarity]
+    if chosen := evenly_chosen(len(queries), SHOWN_QUERIES):
+        yield Neighbours(
+            [queries[i] for i in chosen],
+            [neighbours[i] for i in chosen],
+            [similarity[i] for i in chosen],
+        )
 
 
 def _labelled(split: FeatureSet, name: str) -> tuple[FeatureSet, list[str]]:
@@ -151,8 +217,10 @@ def _labelled(split: FeatureSet, name: str) -> tuple[FeatureSet, list[str]]:
     lacking = int((~is_labelled).sum())
     if lacking == split.num_samples:
         raise ValueError(f"the {name}split has no labelled sample")
+    if not lacking:
+        return split, []
     notes = [f"{lacking} of {split.num_samples} {name}samples have no label: left out"]
-    return split.part(is_labelled), notes if lacking else []
+    return split.part(is_labelled), notes
 
 
 def _with_counts(remarks: Counter[str], num_folds: int) -> Iterable[str]:
@@ -161,7 +229,7 @@ def _with_counts(remarks: Counter[str], num_folds: int) -> Iterable[str]:
         yield remark if count == num_folds else f"{remark} ({count} of {num_folds} folds)"
 
 
-def _share(name: str, hits: npt.NDArray[np.bool_]) -> Score:
+def _share(name: str, hits: Mask) -> Score:
     count = int(hits.sum())
     low, high = exact_interval(count, len(hits))
     return Score(name, count / len(hits), "fraction", True, low, high, len(hits))

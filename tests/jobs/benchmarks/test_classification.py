@@ -5,18 +5,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
-from sigma_pipeline.jobs.benchmarks.classification import Classification, one_group_each
+from sigma_pipeline.jobs.benchmarks.classification import (
+    Classification,
+    evenly_chosen,
+    merged_views,
+    one_group_each,
+)
+from sigma_pipeline.jobs.benchmarks.figures import Neighbours
 from sigma_pipeline.jobs.benchmarks.intervals import exact_interval
 from sigma_pipeline.jobs.benchmarks.knn import Knn
-from sigma_pipeline.jobs.benchmarks.linear import LinearProbe, group_part
+from sigma_pipeline.jobs.benchmarks.linear import LinearProbe
 
 Make = Callable[..., FeatureSet]
 ACTIONS, PERFORMERS = 4, 5
 LEAVE_OUT: tuple[Classification, ...] = (
     Knn(k=3, leave_one_group_out=True),
-    LinearProbe(leave_one_group_out=True),
+    LinearProbe(leave_one_group_out=True, min_steps=200),
 )
 
 
@@ -184,32 +191,54 @@ def test_a_fold_of_one_class_leaves_the_probe_nothing_to_tell_apart(make_feature
         LEAVE_OUT[1].scores(split, split, seed=0)
 
 
-def test_whole_groups_choose_the_weight_decay() -> None:
-    groups = [f"g{number % 10}" for number in range(35)]
+def test_one_group_is_left_out_of_choosing_the_rates_as_a_whole(actions: FeatureSet) -> None:
+    by_groups = LEAVE_OUT[1].scores(actions, actions, seed=0)
 
-    part = group_part(groups, 0.25, seed=0)
-
-    chosen = {group for group, is_chosen in zip(groups, part, strict=True) if is_chosen}
-    rest = {group for group, is_chosen in zip(groups, part, strict=True) if not is_chosen}
-    assert (len(chosen), len(rest), chosen & rest) == (2, 8, set())
-    assert (part == group_part(groups, 0.25, seed=0)).all()
-    assert any((part != group_part(groups, 0.25, seed=s)).any() for s in range(1, 5))
+    # Of each fold's four performers one chooses: eight clips.
+    assert all("chosen on 8 held-out training clips" in note for note in by_groups.notes[2:])
 
 
-@pytest.mark.parametrize(("num_groups", "held_out"), [(1, 0), (2, 1), (4, 1), (5, 1)])
-def test_few_groups_hold_out_one_while_there_is_another(num_groups: int, held_out: int) -> None:
-    assert group_part([f"g{n}" for n in range(num_groups)], 0.2, seed=0).sum() == held_out
+def test_neighbours_of_all_folds_are_shown_and_none_is_of_the_own_group(
+    actions: FeatureSet,
+) -> None:
+    result = LEAVE_OUT[0].scores(actions, actions, seed=0)
+
+    shown = next(figure for figure in result.figures if isinstance(figure, Neighbours))
+    group_of = dict(zip(actions.keys, actions.groups, strict=True))
+    assert len(shown.queries) == 8
+    assert {group_of[key] for key in shown.queries} == set(actions.groups)
+    for query, neighbours in zip(shown.queries, shown.neighbours, strict=True):
+        assert len(neighbours) == 5
+        assert group_of[query] not in {group_of[key] for key in neighbours}
 
 
-def test_a_misleading_performer_is_found_out_by_the_group_that_is_held_out(clips: Make) -> None:
-    # Each performer's clips lie apart by action, but where another's lie for another action.
-    split = clips(
-        lambda p, a: [*np.eye(PERFORMERS * ACTIONS)[p * ACTIONS + a], *np.eye(4)[(a + p) % 4]]
-    )
-    rest = split.part(~next(one_group_each(split)))
+def test_training_sees_the_middle_view_and_the_test_all_of_them(actions: FeatureSet) -> None:
+    turned = np.concatenate([actions.pooled, -actions.pooled, actions.pooled], axis=1)
+    views = replace(actions, pooled=turned)
 
-    by_clips = LinearProbe().classify(rest, rest, seed=0).notes[0]
-    by_groups = LinearProbe(leave_one_group_out=True).classify(rest, rest, seed=0).notes[0]
+    result = LEAVE_OUT[0].scores(actions, views, seed=0)
 
-    assert by_groups.startswith("weight decay 10 (at the edge of the range) chosen on 8 training")
-    assert by_clips.startswith("weight decay 0.0001 ")
+    assert result.scores[0].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("total", "wanted", "chosen"), [(10, 3, [0, 3, 6]), (2, 8, [0, 1]), (0, 8, []), (8, 8, None)]
+)
+def test_a_few_are_chosen_evenly(total: int, wanted: int, chosen: list[int] | None) -> None:
+    assert evenly_chosen(total, wanted) == (list(range(8)) if chosen is None else chosen)
+
+
+def test_merged_probabilities_do_not_underflow_where_a_classifier_is_sure() -> None:
+    logits = torch.tensor([[[0.0, -900.0, -950.0], [0.0, -1000.0, -940.0]]])
+
+    (merged,) = merged_views(logits)
+
+    assert merged.tolist() == pytest.approx([0.0, -900 - np.log(2), -940 - np.log(2)])
+
+
+def test_a_part_that_is_the_whole_copies_no_features(actions: FeatureSet) -> None:
+    some = np.arange(40) < 8
+
+    assert np.shares_memory(actions.part(np.ones(40, np.bool_)).pooled, actions.pooled)
+    assert actions.part(some).keys == list(actions.keys[:8])
+    assert not np.shares_memory(actions.part(some).pooled, actions.pooled)
