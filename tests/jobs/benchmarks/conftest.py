@@ -4,10 +4,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from sigma_pipeline.jobs.benchmarks.benchmark import FeatureSet
 
 MakeFeatures = Callable[..., FeatureSet]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ def make_features() -> MakeFeatures:
             groups=groups or [None] * len(labels),
             labels=np.asarray(labels, dtype=np.int64),
             num_classes=max(labels) + 1 if num_classes is None else num_classes,
-            pooled=np.asarray(pooled, dtype=np.float32),
+            pooled=np.asarray(pooled, dtype=np.float32)[:, None],
         )
 
     return make

@@ -51,6 +51,29 @@ def test_the_bootstrap_is_as_wide_as_the_normal_interval_of_the_mean() -> None:
     assert bootstrap_interval(values, seed=1) == (low, high)
 
 
+def test_values_of_a_group_are_drawn_together() -> None:
+    draws = np.random.default_rng(0)
+    of_groups = draws.normal(2.0, 1.0, size=100)
+    sizes = draws.integers(1, 8, size=100)
+    values, groups = np.repeat(of_groups, sizes), np.repeat(np.arange(100), sizes)
+
+    def width(values: np.ndarray, groups: np.ndarray | None) -> float:
+        named = None if groups is None else [f"bear{group}" for group in groups]
+        low, high = bootstrap_interval(values.tolist(), seed=1, groups=named)
+        assert low < np.mean(values) < high
+        return high - low
+
+    # The deviation of a ratio of sums, of values and of their numbers, over the groups (Cochran).
+    residuals = sizes * (of_groups - values.mean()) / sizes.mean()
+    assert width(values, groups) == pytest.approx(2 * 1.96 * residuals.std() / 10, rel=0.1)
+    assert width(values, groups) > 1.5 * width(values, None)
+    assert width(of_groups, np.arange(100)) == width(of_groups, None)
+
+
+def test_one_group_says_nothing_of_others() -> None:
+    assert bootstrap_interval([1.0, 3.0], seed=0, groups=["bear"] * 2) == (2.0, 2.0)
+
+
 def test_an_interval_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         exact_interval(0, 0)
