@@ -4,6 +4,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class TaskLimits:
+    """What a task takes and may take."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    """A share of one, or whole ones."""
+    memory_gib: float | None = None
+    deadline_s: float = 7200.0
+    """Longest that it may run, its retries included."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Whole ones, as Ray counts them: a share of a node's GiB is seldom a number of these."""
+        return int((self.memory_gib or 0.0) * GIB)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -24,6 +43,7 @@ class Task:
     """Lower ones are taken first; equal ones in the order they were added."""
     failure_key: str | None = None
     """Where in the store an error is recorded."""
+    limits: TaskLimits = TaskLimits()
 
 
 @dataclass(frozen=True)
@@ -43,9 +63,12 @@ class Workers(Protocol):
         """Makes ready, so that the first task need not wait; ``submit`` does it otherwise."""
         ...
 
-    @property
-    def num_free(self) -> int:
-        """Tasks that could be submitted now and would run at once."""
+    def has_room(self, task: Task) -> bool:
+        """Whether ``task`` would run at once if it were submitted now."""
+        ...
+
+    def refusal(self, task: Task) -> str | None:
+        """Why ``task`` can never run any more, in words; None if it can, or may once."""
         ...
 
     @property
@@ -69,20 +92,16 @@ class Backlog:
         self._waiting: list[Task] = []
         self._known: set[str] = set()
         self._done: set[str] = set()
+        self._failed: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         """Whether a task of this name was ever added."""
         return name in self._known
 
     @property
-    def num_known(self) -> int:
-        """Tasks ever added."""
-        return len(self._known)
-
-    @property
-    def waiting(self) -> tuple[Task, ...]:
-        """Tasks that were not taken."""
-        return tuple(self._waiting)
+    def ready(self) -> tuple[Task, ...]:
+        """Tasks that wait, and whose needs are done."""
+        return tuple(task for task in self._waiting if self._done.issuperset(task.needs))
 
     def add(self, task: Task) -> None:
         """Takes a task in, unless one of its name is known."""
@@ -90,14 +109,18 @@ class Backlog:
             self._known.add(task.name)
             self._waiting.append(task)
 
-    def take(self) -> Task | None:
-        """The next task whose needs are done, or None."""
-        ready = [task for task in self._waiting if self._done.issuperset(task.needs)]
+    def take(self, has_room: Callable[[Task], bool]) -> Task | None:
+        """The next task whose needs are done and for which there is room, or None."""
+        ready = [task for task in self.ready if has_room(task)]
         if not ready:
             return None
         task = min(ready, key=lambda task: task.rank)
         self._waiting.remove(task)
         return task
+
+    def withdraw(self, task: Task) -> None:
+        """Takes a task away that waits; it is not to be done."""
+        self._waiting.remove(task)
 
     def succeeded(self, task: Task) -> None:
         """Marks a taken task as done."""
@@ -105,6 +128,15 @@ class Backlog:
 
     def failed(self, task: Task) -> list[Task]:
         """Withdraws all tasks that wait for ``task``, and returns them."""
-        lost = [waiting for waiting in self._waiting if task.name in waiting.needs]
-        self._waiting = [waiting for waiting in self._waiting if waiting not in lost]
+        self._failed.add(task.name)
+        lost = self.withdraw_lost()
         return lost + [further for one in lost for further in self.failed(one)]
+
+    def withdraw_lost(self) -> list[Task]:
+        """Withdraws the tasks that wait for one that has failed, and returns them.
+
+        Such are there, too, if they were added after it had failed.
+        """
+        lost = [task for task in self._waiting if not self._failed.isdisjoint(task.needs)]
+        self._waiting = [task for task in self._waiting if task not in lost]
+        return lost

@@ -27,6 +27,7 @@ _SBATCH_NAMES_SET_HERE = {
     "nodes": "launch.train.nodes",
     "ntasks": "launch.train.gpus_per_node or launch.train.cpu_processes",
     "ntasks-per-node": "launch.train.gpus_per_node or launch.train.cpu_processes",
+    "no-kill": "launch.evaluate.nodes",
     "no-requeue": "launch.train.continue_by",
     "partition": "launch.partition",
     "qos": "launch.qos",
@@ -82,6 +83,8 @@ class Order:
     """Whether SLURM may start it again, by itself too when a node fails."""
     notice_s: int = 120
     """How long before its time limit SLURM signals that it comes near; in a short job later."""
+    outlives_nodes: bool = False
+    """Whether its processes go on when a node of another one fails."""
     teardown: tuple[str, ...] = ()
     """Shell lines after the processes have ended, which get SLURM's signals no more."""
 
@@ -123,6 +126,7 @@ def executor_parameters(
         "slurm_signal_delay_s": signal_delay_s(resources.timeout_min, order.notice_s),
         "slurm_srun_args": [
             "--kill-on-bad-exit=1",
+            *(["--no-kill"] if order.outlives_nodes else []),
             # Since SLURM 22.05 srun does not take it over from sbatch, and would bind to one CPU.
             f"--cpus-per-task={resources.cpus_per_task}",
         ],
@@ -170,6 +174,8 @@ def _setup(launch: LaunchConfig, order: Order, code: Path | None, threads: int) 
 def _more_options(launch: LaunchConfig, order: Order) -> Mapping[str, str | int | bool]:
     options = {name: value for name, value in launch.sbatch.items() if value is not False}
     options["requeue" if order.is_requeued else "no-requeue"] = True
+    if order.outlives_nodes:
+        options["no-kill"] = True
     if order.dependency is not None:
         options["kill-on-invalid-dep"] = "yes"
     return options

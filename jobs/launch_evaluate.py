@@ -11,6 +11,7 @@ from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.logs import configure_logging
 from sigma_pipeline.infra.storage import Storage, open_storage
+from sigma_pipeline.jobs.asked_to_end import ends_on_sigterm
 from sigma_pipeline.jobs.attempts import is_cancelled, read_verdict
 from sigma_pipeline.jobs.code_copy import package_folder
 from sigma_pipeline.jobs.commits import manifest_key
@@ -20,7 +21,7 @@ from sigma_pipeline.jobs.executor import Order, Resources, executor_parameters
 from sigma_pipeline.jobs.job_tracking import tracked_job
 from sigma_pipeline.jobs.slurm import SlurmError, job_view
 from sigma_pipeline.jobs.submission import Snapshot, Submission, job_name, record_submission
-from sigma_pipeline.jobs.submit import TIMEOUTS, submit, uninterrupted
+from sigma_pipeline.jobs.submit import TIMEOUTS, Job, submit, uninterrupted
 from sigma_pipeline.jobs.submit_array import ENDED, Repeatable
 
 log = logging.getLogger(__name__)
@@ -44,19 +45,33 @@ class EvaluateTask:
     """SLURM's numbers of a training whose commits are waited for; None: what is there is done."""
 
     def __call__(self) -> int:
-        """Does what is missing; returns the number of tasks that were run.
+        """Does what is missing, or helps another process of the job to do it.
+
+        Returns:
+            The number of tasks that were run; 0 where another process counts them.
 
         Raises:
             PipelineError: see ``run_evaluate``.
         """
-        # Imported here: it brings Ray and PyTorch, which the launcher has no use for.
-        from sigma_pipeline.jobs.evaluate import run_evaluate
+        # Imported here: they bring PyTorch, which the launcher has no use for.
+        from sigma_pipeline.jobs.ray_slurm import Allocation, lend_node
 
         request, attempt = self.request, new_attempt()
-        storage = open_storage(request.root_uri)
+        place = Allocation.current() if request.launch.nodes > 1 else None
+        rank = 0 if place is None else place.rank
         logs = self.work_dir / "logs" / request.run_name
-        configure_logging(json_path=logs / f"{attempt}-evaluate.jsonl")
+        configure_logging(rank, json_path=logs / f"{attempt}-evaluate.jsonl")
         log.info("Evaluating with the code in %s", package_folder())
+        with ends_on_sigterm():
+            if place is not None and rank > 0:
+                lend_node(request.launch, place)
+                return 0
+            return self._evaluate(attempt)
+
+    def _evaluate(self, attempt: str) -> int:
+        from sigma_pipeline.jobs.evaluate import run_evaluate
+
+        request, storage = self.request, open_storage(self.request.root_uri)
         follow = None
         if self.training_jobs is not None:
             follow = TrainingBeside(storage, request.run_name, self.training_jobs)
@@ -112,9 +127,10 @@ def _may_go_on(job_id: str) -> bool:
 
 
 def evaluate_resources(launch: LaunchConfig) -> Resources:
-    """One node, with Ray in one process that starts others on it."""
+    """One process on each node, which starts Ray's processes there."""
     evaluate = launch.evaluate
     return Resources(
+        nodes=evaluate.nodes,
         cpus_per_task=evaluate.cpus,
         gpus_per_node=evaluate.gpus,
         memory_gib=evaluate.memory_gib,
@@ -166,23 +182,30 @@ def submit_evaluate(
     """
     if step is not None:
         task = replace(task, request=replace(task.request, steps=(step,)))
+    nodes, folder = snapshot.launch.evaluate.nodes, snapshot.folder / new_attempt()
+    is_requeued = snapshot.launch.train.continue_by == "requeue"
+    order = Order(dependency=dependency, is_requeued=is_requeued, outlives_nodes=nodes > 1)
+    with uninterrupted():
+        job = _submit(task, snapshot, order, folder)
+        return record_submission(
+            snapshot, "evaluate", job.job_id, folder, world_size=nodes, step=step
+        )
+
+
+def _submit(task: EvaluateTask, snapshot: Snapshot, order: Order, folder: Path) -> Job[int]:
     launch = snapshot.launch
-    is_requeued = launch.train.continue_by == "requeue"
     parameters = executor_parameters(
         launch,
         evaluate_resources(launch),
         name=job_name(snapshot.run_name, "evaluate"),
-        order=Order(dependency=dependency, is_requeued=is_requeued),
+        order=order,
         code=snapshot.code,
     )
-    folder = snapshot.folder / new_attempt()
-    with uninterrupted():
-        job = submit(
-            Repeatable(task) if is_requeued else task,
-            launch,
-            folder,
-            parameters,
-            threads=1,
-            timeouts=TIMEOUTS if task.training_jobs is None else _TIMEOUTS_BESIDE_TRAINING,
-        )
-        return record_submission(snapshot, "evaluate", job.job_id, folder, world_size=1, step=step)
+    return submit(
+        Repeatable(task) if order.is_requeued else task,
+        launch,
+        folder,
+        parameters,
+        threads=1,
+        timeouts=TIMEOUTS if task.training_jobs is None else _TIMEOUTS_BESIDE_TRAINING,
+    )

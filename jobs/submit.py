@@ -156,6 +156,14 @@ def this_place() -> RankPlace:
     )
 
 
+def job_folder() -> Path | None:
+    """The folder of this process's job, which its other processes see too; None outside a job."""
+    try:
+        return Path(submitit.JobEnvironment().paths.folder)
+    except RuntimeError:
+        return None
+
+
 def is_local_job() -> bool:
     """Whether this process is one of a job on the launcher's machine."""
     return bool(submitit.JobEnvironment().cluster == "local")

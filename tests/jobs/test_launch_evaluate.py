@@ -75,6 +75,20 @@ def test_a_job_takes_one_node_for_one_step_and_is_written_down(
     assert Path(job.folder).stat().st_mode & 0o077 == 0  # the call may hold a password
 
 
+def test_a_job_of_several_nodes_goes_on_without_one_of_them(
+    tmp_path: Path, sbatch: FakeSlurm, task: EvaluateTask
+) -> None:
+    snapshot = make_snapshot(tmp_path, evaluate={"nodes": 3, "cpus": 2})
+
+    job = submit_evaluate(task, snapshot)
+
+    given = options(sbatch.scripts[0])
+    assert (given["nodes"], given["ntasks-per-node"]) == ("3", "1")
+    assert "no-kill" in given
+    assert "--no-kill" in sbatch.scripts[0].partition("\nsrun")[2]
+    assert job.world_size == 3
+
+
 def test_a_job_of_a_job_inherits_nothing_of_it(
     tmp_path: Path, sbatch: FakeSlurm, task: EvaluateTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,13 +88,13 @@ class Trial:
         self._storage = open_storage(str(store))
         self._started: list[Popen[str]] = []
         self._submitting: Popen[str] | None = None
-        self._recipe = store.with_name(f"{run_name}.yaml")
+        self.recipe = store.with_name(f"{run_name}.yaml")
         place = {
             "run_name": run_name,
             "root_uri": str(store),
             "launch": {"exclude": ",".join(cluster.others(nodes)) or None},
         }
-        self._recipe.write_text(yaml.safe_dump(merged(recipe, place)))
+        self.recipe.write_text(yaml.safe_dump(merged(recipe, place)))
 
     def command(self, *words: str, overrides: Sequence[str] = ()) -> "CompletedProcess[str]":
         """Runs ``sigma-pipeline`` to its end."""
@@ -115,7 +115,7 @@ class Trial:
     def _arguments(self, *words: str, overrides: Sequence[str] = ()) -> list[str | Path]:
         program = Path(sys.executable).with_name("sigma-pipeline")
         options = [word for setting in overrides for word in ("--set", setting)]
-        return [program, *words, "--config", self._recipe, *options]
+        return [program, *words, "--config", self.recipe, *options]
 
     def submit(self, stage: str = "train", overrides: Sequence[str] = ()) -> str:
         """Submits a stage; returns the number of its first job of training once there is one.

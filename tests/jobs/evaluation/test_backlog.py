@@ -9,7 +9,7 @@ def _task(name: str, *needs: str, rank: int = 0) -> Task:
 
 def _names(backlog: Backlog) -> list[str]:
     names = []
-    while (task := backlog.take()) is not None:
+    while (task := backlog.take(lambda task: True)) is not None:
         names.append(task.name)
         backlog.succeeded(task)
     return names
@@ -37,7 +37,7 @@ def test_a_failure_withdraws_all_that_waited_for_it() -> None:
     backlog = Backlog()
     for task in (_task("a"), _task("b", "a"), _task("c", "b"), _task("d")):
         backlog.add(task)
-    taken = backlog.take()
+    taken = backlog.take(lambda task: True)
     assert taken is not None
 
     lost = backlog.failed(taken)
@@ -46,14 +46,15 @@ def test_a_failure_withdraws_all_that_waited_for_it() -> None:
     assert _names(backlog) == ["d"]
 
 
-def test_a_task_that_needs_a_failed_one_is_never_taken_and_stays_visible() -> None:
+def test_a_task_that_needs_a_failed_one_is_never_taken_and_can_be_withdrawn() -> None:
     backlog = Backlog()
     backlog.add(_task("a"))
-    taken = backlog.take()
+    taken = backlog.take(lambda task: True)
     assert taken is not None
     backlog.failed(taken)
 
     backlog.add(_task("late", "a"))
 
-    assert backlog.take() is None
-    assert [task.name for task in backlog.waiting] == ["late"]
+    assert backlog.take(lambda task: True) is None
+    assert [task.name for task in backlog.withdraw_lost()] == ["late"]
+    assert backlog.withdraw_lost() == []

@@ -1,85 +1,51 @@
-"""Ray: what it is asked, and how it bears failures. The slow tests start it."""
+"""An evaluation done by Ray: on this machine, and on two nodes of which one dies."""
 
+import json
 import os
-import runpy
+import pickle
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sigma_pipeline.infra.errors import ConfigError, StageError
 from sigma_pipeline.infra.journal import Journal
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs import evaluate
-from sigma_pipeline.jobs.backlog import Outcome, Task
+from sigma_pipeline.jobs import ray_cluster
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.config import EvaluateLaunchConfig
-from sigma_pipeline.jobs.evaluate import RayWorkers, run_evaluate
+from sigma_pipeline.jobs.evaluate import open_cluster, run_evaluate
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.evaluation import Evaluation
 from sigma_pipeline.jobs.grid import plan_grid
+from sigma_pipeline.jobs.ray_cluster import FoundCluster, OwnCluster, import_ray
+from sigma_pipeline.jobs.ray_folder import RayFolder
+from sigma_pipeline.jobs.ray_workers import RayWorkers
 from sigma_pipeline.jobs.scores import score_table
+from tests.jobs.evaluation.in_process import InProcess
+
+EVALUATE = """
+import pickle, sys
+from sigma_pipeline.infra.journal import Journal
+from sigma_pipeline.infra.storage import open_storage
+from sigma_pipeline.jobs.evaluate import run_evaluate
+from sigma_pipeline.pipeline.stop_signals import interruptible
+with open(sys.argv[1], "rb") as file:
+    request = pickle.load(file)
+storage = open_storage(request.root_uri)
+with interruptible():
+    run_evaluate(request, storage, Journal(storage, request.run_name, "a", "evaluate"))
+"""
 
 AddCommit = Callable[..., Commit]
 MakeRequest = Callable[..., EvaluateRequest]
-RunScript = Callable[[str], Outcome]
-
-COUNT_ATTEMPTS = """
-import os, pathlib, signal, time
-counter = pathlib.Path(__file__).with_suffix(".attempts")
-attempts = len(counter.read_text()) if counter.exists() else 0
-counter.write_text("x" * (attempts + 1))
-"""
-
-START_AND_STOP = """
-import signal
-from sigma_pipeline.jobs.config import EvaluateLaunchConfig
-from sigma_pipeline.jobs.evaluate import RayWorkers
-handler = lambda number, frame: None
-signal.signal(signal.SIGTERM, handler)
-with RayWorkers(EvaluateLaunchConfig(cpus=1), retries=0, deadline_s=1) as workers:
-    workers.start()
-print("same handler" if signal.getsignal(signal.SIGTERM) is handler else "another handler")
-"""
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[RayWorkers]:
-    launch = EvaluateLaunchConfig(cpus=1)
-    with RayWorkers(launch, retries=2, deadline_s=300) as workers:
-        yield workers
-
-
-@pytest.fixture
-def run_script(workers: RayWorkers, tmp_path: Path) -> RunScript:
-    """Runs a script as a task, which first notes that it was begun."""
-
-    def run(script: str) -> Outcome:
-        path = tmp_path / "task.py"
-        path.write_text(COUNT_ATTEMPTS + script)
-        workers.submit(Task("task", "a task", runpy.run_path, (str(path),)))
-        assert workers.num_free == 0
-        while not (outcomes := workers.finished(timeout_s=1.0)):
-            assert not workers.is_idle
-        assert workers.is_idle
-        return outcomes[0]
-
-    return run
-
-
-def _attempts(tmp_path: Path) -> int:
-    return len((tmp_path / "task.attempts").read_text())
-
-
-def test_a_task_larger_than_the_machine_is_refused_at_once() -> None:
-    launch = EvaluateLaunchConfig(cpus=2, cpus_per_task=3)
-
-    with pytest.raises(ConfigError, match=r"cpus_per_task=3 is more than launch.evaluate.cpus=2"):
-        RayWorkers(launch, retries=0, deadline_s=1).__enter__()
 
 
 def test_ray_is_not_started_when_there_is_nothing_to_do(
@@ -90,126 +56,130 @@ def test_ray_is_not_started_when_there_is_nothing_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add_commit(0)
-    monkeypatch.delattr(evaluate, "_import_ray")
+    monkeypatch.delattr(ray_cluster, "import_ray")
 
     skipped = make_request({"benchmark": "uvos", "test_split": "train"})
 
     assert run_evaluate(skipped, storage, journal) == 0
 
 
-class SlowRay:
-    """Comes up only after a number of attempts."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        self.num_shutdowns = 0
-
-    def init(self, **settings: object) -> None:
-        """Fails as Ray does when the machine is busy."""
-        self.failures -= 1
-        if self.failures >= 0:
-            raise Exception("The current node timed out during startup.")
-
-    def shutdown(self) -> None:
-        """Counted."""
-        self.num_shutdowns += 1
-
-    def cluster_resources(self) -> dict[str, float]:
-        """Those of a machine without GPUs."""
-        return {"CPU": 2.0}
-
-
-@pytest.mark.parametrize(("failures", "is_up"), [(0, True), (2, True), (3, False)])
-def test_ray_is_given_three_attempts_to_come_up(
-    failures: int, is_up: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = SlowRay(failures)
-    monkeypatch.setattr(evaluate, "_import_ray", lambda: ray)
-    expected = nullcontext() if is_up else pytest.raises(StageError, match="timed out during")
-
-    with expected, RayWorkers(EvaluateLaunchConfig(), retries=0, deadline_s=1) as workers:
-        workers.start()
-
-    assert ray.num_shutdowns == failures + 1
-
-
-def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "_import_ray", lambda: SlowRay(0))
-    launch = EvaluateLaunchConfig(gpus_per_task=0.5)
-
-    refused = pytest.raises(ConfigError, match=r"gpus_per_task=0.5, but this machine has 0 GPUs")
-
-    with RayWorkers(launch, retries=0, deadline_s=1) as workers, refused:
-        workers.start()
-
-
-@pytest.mark.slow
-def test_a_task_whose_worker_was_killed_is_run_again(run_script: RunScript, tmp_path: Path) -> None:
-    outcome = run_script("if attempts == 0: os.kill(os.getpid(), signal.SIGKILL)")
-
-    assert outcome.error is None
-    assert _attempts(tmp_path) == 2
-
-
-@pytest.mark.slow
-def test_a_task_that_raises_is_retried_and_its_error_reported(
-    run_script: RunScript, tmp_path: Path
-) -> None:
-    outcome = run_script("raise KeyError(f'attempt {attempts}')")
-
-    assert outcome.error == "KeyError: 'attempt 2'"
-    assert "task.py" in outcome.traceback
-    assert _attempts(tmp_path) == 3
-
-
-@pytest.mark.slow
-def test_a_task_past_its_deadline_is_stopped_and_the_next_one_runs(
-    run_script: RunScript, workers: RayWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run_script("").error is None  # starting a process may take longer than the deadline
-    monkeypatch.setattr(workers, "_deadline_s", 3.0)
-    outcome = run_script("time.sleep(600)")
-    monkeypatch.setattr(workers, "_deadline_s", 300.0)
-
-    assert outcome.error == "stopped after 0.05 min, which is evaluate.deadline_min"
-    assert run_script("").error is None
-    assert _attempts(tmp_path) == 3
+def test_several_nodes_without_slurm_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"launch.cluster=slurm"):
+        open_cluster(EvaluateLaunchConfig(nodes=2))
 
 
 @pytest.mark.slow
 def test_an_evaluation_is_done_by_ray(
-    storage: Storage,
-    journal: Journal,
-    make_request: MakeRequest,
-    add_commit: AddCommit,
-    workers: RayWorkers,
+    storage: Storage, journal: Journal, make_request: MakeRequest, add_commit: AddCommit
 ) -> None:
     add_commit(0)
     add_commit(40, nan=True)
     grid = plan_grid(storage, make_request({"benchmark": "knn"}))
+    failed = pytest.raises(StageError, match=r"knn on squares, step-00000040, seed 0: .*not finite")
 
-    with pytest.raises(StageError, match=r"knn on squares, step-00000040, seed 0: .*not finite"):
+    with RayWorkers(OwnCluster(EvaluateLaunchConfig(cpus=1)), retries=0) as workers, failed:
         Evaluation(storage, journal, grid, workers).run(follow=None)
 
     assert [row.cells[0].state for row in score_table(storage, "r1")] == ["done", "failed"]
 
 
 @pytest.mark.slow
-def test_ray_leaves_the_process_and_the_machine_as_it_found_them(tmp_path: Path) -> None:
-    home, temporary = tmp_path / "home", Path(tempfile.mkdtemp(dir="/tmp"))  # Ray wants it short
-    home.mkdir()
-    environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary)}
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        environment.pop(name, None)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_evaluation_that_was_ended_goes_on_where_it_stopped(
+    storage: Storage,
+    journal: Journal,
+    make_request: MakeRequest,
+    add_commit: AddCommit,
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    add_commit(0)
+    request = make_request({"benchmark": "linear", "seeds": tuple(range(6))})
+    (tmp_path / "request.pkl").write_bytes(pickle.dumps(request))
+    folder = tmp_path / "store" / "runs" / "r1" / "evaluate"
+    arguments = [sys.executable, "-P", "-c", EVALUATE, str(tmp_path / "request.pkl")]
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # Ray wants it short
+    variables = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(arguments, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        while not cells_of(folder):
+            assert process.poll() is None
+            time.sleep(0.01)
 
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", START_AND_STOP],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+        process.send_signal(number)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "same handler\n", "")
-    assert list(home.iterdir()) == []
-    assert list(temporary.iterdir()) == []
-    temporary.rmdir()
+        errors = process.communicate(timeout=60)[1]
+    before = cells_of(folder)
+    assert 0 < len(before) < 6
+    if number == signal.SIGTERM:
+        assert "Interrupted: stopped by SIGTERM" in errors
+        assert list(temporary.iterdir()) == []
+    shutil.rmtree(temporary, ignore_errors=True)
+    count = Evaluation(storage, journal, plan_grid(storage, request), InProcess()).run(follow=None)
+    ended = cells_of(folder)
+    assert len(ended) == 6
+    assert 0 < count <= 6 - len(before)  # what a worker was at when its driver died, it did
+    assert before.items() <= ended.items()
+    for path in ended:
+        path.unlink()
+    Evaluation(storage, journal, plan_grid(storage, request), InProcess()).run(follow=None)
+    assert cells_of(folder) == ended
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    """Somebody's Ray cluster: a head that takes no tasks, and two nodes of one processor each."""
+    import_ray()
+    from ray.cluster_utils import Cluster
+
+    folders = [RayFolder() for _ in range(3)]
+    cluster = Cluster()
+    for cpus, folder in zip((0, 1, 1), folders, strict=True):
+        cluster.add_node(
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            temp_dir=str(folder.path),
+        )
+    yield cluster
+    cluster.shutdown()
+    for folder in folders:
+        folder.remove()
+
+
+@pytest.mark.slow
+def test_an_evaluation_on_a_cluster_that_is_there_outlives_one_of_its_nodes(
+    storage: Storage,
+    journal: Journal,
+    make_request: MakeRequest,
+    add_commit: AddCommit,
+    two_nodes: Any,
+    tmp_path: Path,
+) -> None:
+    add_commit(0)
+    grid = plan_grid(storage, make_request({"benchmark": "linear", "seeds": tuple(range(4))}))
+    assert Evaluation(storage, journal, grid, InProcess()).run(follow=None)
+    folder = tmp_path / "store" / "runs" / "r1" / "evaluate"
+    alone = cells_of(folder)
+    for path in alone:
+        path.unlink()
+    nodes = list(two_nodes.worker_nodes)
+
+    def loses_a_node() -> bool:
+        """Goes on until one node is taken away in the middle."""
+        if len(nodes) == 2 and cells_of(folder):
+            two_nodes.remove_node(nodes.pop(), allow_graceful=False)
+        return len(nodes) == 2
+
+    with RayWorkers(FoundCluster(two_nodes.address), retries=2) as workers:
+        count = Evaluation(storage, journal, grid, workers).run(loses_a_node)
+
+    assert len(nodes) == 1
+    assert cells_of(folder) == alone
+    assert count == 4
+    assert two_nodes.head_node.remaining_processes_alive()  # not ours to end
+
+
+def cells_of(folder: Path) -> dict[Path, Any]:
+    """Scores of each cell that is done."""
+    paths = folder.glob("step-*/*/*/*.json")
+    return {path: json.loads(path.read_text())["scores"] for path in paths}
