@@ -172,12 +172,12 @@ class RunWriter:
             self._client.set_terminated(self._run_id, status=status, end_time=time_ms)
 
     def _send_facts(self, entries: Iterable[Entry]) -> None:
-        """Parameters: the first value stays. Tags: the last one."""
+        """Parameters: the first value stays. Tags: the last one; several jobs may write at once."""
         from mlflow.entities import Param, RunTag
 
         parameters: dict[str, str] = {}
         tags: dict[str, str] = {}
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.time_ms):
             if entry.kind == "parameters":
                 parameters = _named(entry.fields["values"]) | parameters
             elif entry.kind == "tags":

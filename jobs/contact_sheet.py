@@ -1,30 +1,25 @@
 """A sample at a glance: frames spread over it, each with its number and time, masks laid over."""
 
-import io
 from math import ceil
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from sigma_pipeline.data_prep.augment import whole_frame
 from sigma_pipeline.data_prep.frames import FrameReader
 from sigma_pipeline.data_prep.index import Index
+from sigma_pipeline.data_prep.masks import load_masks
 from sigma_pipeline.data_prep.rows import SampleRow
 from sigma_pipeline.data_prep.verdicts import BadSample
-from sigma_pipeline.data_prep.views import NO_MASK, load_masks
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.object_overlay import overlaid
+from sigma_pipeline.jobs.page import FONT, GAP_PX, LINE_PX, TEXT, blank_page, png, text_width
 
 _COLUMNS = 4
 _MAX_FRAMES = 16
 _TILE_PX = 240
 """The longer side of a frame."""
-_GAP_PX = 4
-_LINE_PX = 20
-_FONT = ImageFont.load_default(size=13)
-_TEXT = (20, 20, 20)
-_WHITE = (255, 255, 255)
-_MASK_ALPHA = 0.5
 
 
 def draw_sample(storage: Storage, index: Index, sample: int) -> bytes:
@@ -46,7 +41,7 @@ def draw_sample(storage: Storage, index: Index, sample: int) -> bytes:
     frames = clip.permute(1, 2, 3, 0).numpy()
     masks = _masks(storage, index, sample, numbers.tolist())
     if masks is not None:
-        frames = _overlaid(frames, masks)
+        frames = overlaid(frames, masks)
     return _sheet(row, numbers.tolist(), frames)
 
 
@@ -57,35 +52,23 @@ def _masks(storage: Storage, index: Index, sample: int, numbers: list[int]) -> n
     return load_masks(storage, index, sample, numbers, frame_size_px=_TILE_PX, crop="resize")
 
 
-def _overlaid(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Frames with each object in a colour of its own."""
-    palette = np.random.default_rng(7).integers(60, 256, (256, 3)).astype(np.float32)
-    is_object = ((masks > 0) & (masks != NO_MASK))[..., None]
-    blended = frames * (1 - _MASK_ALPHA) + palette[masks] * _MASK_ALPHA
-    return np.where(is_object, blended, frames).astype(np.uint8)
-
-
 def _sheet(row: SampleRow, numbers: list[int], frames: np.ndarray) -> bytes:
     scale = _TILE_PX / max(row.width, row.height)
     width, height = max(1, round(row.width * scale)), max(1, round(row.height * scale))
     columns = min(_COLUMNS, len(numbers))
     heading = _heading(row)
-    text_width = max(round(_FONT.getlength(line)) for line in heading)
-    page_width = max(columns * (width + _GAP_PX) + _GAP_PX, text_width + 2 * _GAP_PX)
-    top = _LINE_PX * len(heading) + _GAP_PX
-    step = height + _LINE_PX + _GAP_PX
-    page = Image.new("RGB", (page_width, top + step * ceil(len(numbers) / columns)), _WHITE)
-    draw = ImageDraw.Draw(page)
+    page_width = max(columns * (width + GAP_PX) + GAP_PX, text_width(*heading) + 2 * GAP_PX)
+    top = LINE_PX * len(heading) + GAP_PX
+    step = height + LINE_PX + GAP_PX
+    page, pen = blank_page(page_width, top + step * ceil(len(numbers) / columns))
     for number, line in enumerate(heading):
-        draw.text((_GAP_PX, _GAP_PX + number * _LINE_PX), line, _TEXT, _FONT)
+        pen.text((GAP_PX, GAP_PX + number * LINE_PX), line, TEXT, FONT)
     for place, (number, frame) in enumerate(zip(numbers, frames, strict=True)):
-        left = _GAP_PX + place % columns * (width + _GAP_PX)
+        left = GAP_PX + place % columns * (width + GAP_PX)
         down = top + place // columns * step
         page.paste(Image.fromarray(frame).resize((width, height)), (left, down))
-        draw.text((left, down + height + 2), _caption(row, number), _TEXT, _FONT)
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    return buffer.getvalue()
+        pen.text((left, down + height + 2), _caption(row, number), TEXT, FONT)
+    return png(page)
 
 
 def _heading(row: SampleRow) -> list[str]:

@@ -5,22 +5,28 @@ A prototype has the same colour in every picture of every run.
 
 import colorsys
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from sigma_pipeline.jobs.page import (
+    FONT,
+    LINE_PX,
+    TEXT,
+    WHITE,
+    blank_page,
+    fitted_end,
+    png,
+    text_width,
+)
 
 _GAP_PX = 3
 _CLIP_GAP_PX = 20
 _LABEL_PX = 84
-_LINE_PX = 20
-_FONT = ImageFont.load_default(size=13)
 _HIDDEN_GREY = 128
-_TEXT = (20, 20, 20)
-_WHITE = (255, 255, 255)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -46,20 +52,17 @@ def draw_png(content: PictureContent) -> bytes:
     columns = [_clip_column(content, clip, tile_px) for clip in range(len(content.frames))]
     height, width = columns[0].shape[:2]
     step = width + _CLIP_GAP_PX
-    page_width = max(_LABEL_PX + step * len(columns), round(_FONT.getlength(content.heading)) + 9)
-    page = Image.new("RGB", (page_width, 2 * _LINE_PX + height + _GAP_PX), _WHITE)
-    pen = ImageDraw.Draw(page)
-    pen.text((_GAP_PX, _GAP_PX), content.heading, _TEXT, font=_FONT)
+    page_width = max(_LABEL_PX + step * len(columns), text_width(content.heading) + 9)
+    page, pen = blank_page(page_width, 2 * LINE_PX + height + _GAP_PX)
+    pen.text((_GAP_PX, _GAP_PX), content.heading, TEXT, font=FONT)
     for number, (title, column) in enumerate(zip(content.titles, columns, strict=True)):
         left = _LABEL_PX + number * step
-        pen.text((left, _LINE_PX + _GAP_PX), _fitted(title, width), _TEXT, font=_FONT)
-        page.paste(Image.fromarray(column), (left, 2 * _LINE_PX))
+        pen.text((left, LINE_PX + _GAP_PX), fitted_end(title, width), TEXT, font=FONT)
+        page.paste(Image.fromarray(column), (left, 2 * LINE_PX))
     for row, name in enumerate(("input", "masked", *content.assignments)):
-        middle = 2 * _LINE_PX + row * (tile_px + _GAP_PX) + tile_px // 2
-        pen.text((_GAP_PX, middle), name, _TEXT, font=_FONT, anchor="lm")
-    buffer = io.BytesIO()
-    page.save(buffer, format="PNG")
-    return buffer.getvalue()
+        middle = 2 * LINE_PX + row * (tile_px + _GAP_PX) + tile_px // 2
+        pen.text((_GAP_PX, middle), name, TEXT, font=FONT, anchor="lm")
+    return png(page)
 
 
 def prototype_colour(prototype: int) -> tuple[int, int, int]:
@@ -86,7 +89,7 @@ def _clip_column(content: PictureContent, clip: int, tile_px: int) -> Pixels:
 def _coloured(prototypes: npt.NDArray[np.int64]) -> Pixels:
     """[rows, columns, 3]; visible patches are white, and are covered by the caller."""
     colours = [
-        _WHITE if prototype < 0 else prototype_colour(prototype)
+        WHITE if prototype < 0 else prototype_colour(prototype)
         for prototype in prototypes.ravel().tolist()
     ]
     return np.asarray(colours, dtype=np.uint8).reshape(*prototypes.shape, 3)
@@ -112,12 +115,3 @@ def _enlarged(grid: Pixels, tile_px: int) -> Pixels:
 def _resized(frame: Pixels, tile_px: int) -> Pixels:
     image = Image.fromarray(frame).resize((tile_px, tile_px), Image.Resampling.BICUBIC)
     return np.asarray(image)
-
-
-def _fitted(text: str, width_px: int) -> str:
-    """``text``, shortened in front until it fits."""
-    if _FONT.getlength(text) <= width_px:
-        return text
-    while text and _FONT.getlength(f"...{text}") > width_px:
-        text = text[1:]
-    return f"...{text}"

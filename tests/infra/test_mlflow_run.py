@@ -1,6 +1,7 @@
 """What arrives in a real MLflow, and that it arrives once."""
 
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,21 @@ def test_parameters_keep_their_first_value_and_tags_their_last(run: "TrackedRun"
     assert data.params["seed"] == "first"
     assert len(data.params["only.a2"]) == 6000
     assert data.tags["host"] == "second"
+
+
+def test_of_jobs_that_run_at_a_time_the_last_word_counts_whichever_began_first(
+    run: "TrackedRun",
+) -> None:
+    earlier, later = run.journal("a1"), run.journal("a2")
+    later.tags({"best_step": "10"})
+    time.sleep(0.002)  # the journal's clock counts milliseconds
+    earlier.tags({"best_step": "20"})
+    earlier.close()
+    later.close()
+
+    run.tracker().sync()
+
+    assert run.in_mlflow().data.tags["best_step"] == "20"
 
 
 def test_the_recipe_arrives_as_a_file_and_its_newest_version_stays(run: "TrackedRun") -> None:
