@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from sigma_pipeline.jobs.node_names import shown_ranks
 
-PHASES = ("start", "commit", "outage", "data", "step", "failed", "end")
+PHASES = ("start", "commit", "paused", "outage", "data", "step", "failed", "end")
 """What a rank does between two steps, in this order, and how it leaves it: with an error or not.
 
-``outage``: it knows why there is no data and when to give up; nobody else is to blame meanwhile."""
+``paused``: it waits, with all others, for evaluation on the same GPU. ``outage``: it knows why
+there is no data and when to give up; nobody else is to blame meanwhile."""
 _LEFT = ("failed", "end")
 
 

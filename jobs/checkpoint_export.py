@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
 from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.best_commit import find_best
 from sigma_pipeline.jobs.checkpoints import load_weights
 from sigma_pipeline.jobs.commits import Commit, list_commits
 from sigma_pipeline.model.checkpoint_files import write_safetensors
@@ -18,12 +20,14 @@ from sigma_pipeline.model.official import write_official
 Write = Callable[[Path, Mapping[str, Tensor], Commit], None]
 
 
-def find_commit(storage: Storage, run_name: str, step: int | None) -> Commit:
-    """The commit of a step; the newest one for None.
+def find_commit(storage: Storage, run_name: str, step: int | Literal["best"] | None) -> Commit:
+    """The commit of a step, or the one that is marked as the best; the newest one for None.
 
     Raises:
         MissingInputError: there is none; names the steps that there are.
     """
+    if step == "best":
+        return find_best(storage, run_name)
     commits = {commit.step: commit for commit in list_commits(storage, run_name)}
     if not commits:
         raise MissingInputError(

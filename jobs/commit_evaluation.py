@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.jobs.commits import committed_steps
+from sigma_pipeline.jobs.commit_numbers import record_numbers
 from sigma_pipeline.jobs.launch_evaluate import AFTER_THE_OTHERS, EvaluateTask, submit_evaluate
 from sigma_pipeline.jobs.submission import Snapshot, read_submissions
 
@@ -31,6 +31,9 @@ class CommitEvaluation:
     task: EvaluateTask
     """Of all commits."""
     snapshot: Snapshot
+    cadences: tuple[int, ...]
+    """Each how many commits a cell takes one as they come; those that wait for the end are the last
+    job's."""
 
     def require_sbatch(self) -> None:
         """Refuses a container that nothing can be submitted from; to be asked in the job.
@@ -47,7 +50,7 @@ class CommitEvaluation:
             )
 
     def on_commit(self, step: int) -> None:
-        """Submits the evaluation of a commit, if a cell of the recipe takes it."""
+        """Submits the evaluation of a commit, if a cell takes it as it comes."""
         if self._is_wanted(open_storage(self.snapshot.root_uri), step):
             self._submit(step, None)
 
@@ -83,8 +86,8 @@ class CommitEvaluation:
         )
 
     def _is_wanted(self, storage: Storage, step: int) -> bool:
-        number = committed_steps(storage, self.snapshot.run_name).index(step)
-        return any(number % cell.every == 0 for cell in self.task.request.evaluate.cells)
+        number = record_numbers(storage, self.snapshot.run_name, [step])[step]
+        return any(number % every == 0 for every in self.cadences)
 
     def _submit(self, step: int | None, dependency: str | None) -> bool:
         """Whether that succeeded.

@@ -86,15 +86,26 @@ def commit_prefix(run_name: str, step: int, attempt: str) -> str:
     return f"{train_folder(run_name)}/step-{step:08d}/{attempt}"
 
 
-def list_commits(storage: Storage, run_name: str) -> list[Commit]:
+def list_commits(
+    storage: Storage, run_name: str, known: dict[str, Commit] | None = None
+) -> list[Commit]:
     """The commits of a run by step; of several attempts at a step, the newest one's.
 
     One whose ``commit.json`` cannot be read is left out with a warning.
+
+    Args:
+        storage: where the run lies.
+        run_name: the run.
+        known: what earlier calls have read, by key, which is not read again; takes in what this
+            one reads. Of such a commit it is not seen when its optimizer state was dropped.
     """
+    known = {} if known is None else known
     found = []
     for key in _newest_attempts(storage, run_name).values():
         try:
-            found.append(read_commit(storage, key))
+            if key not in known:
+                known[key] = read_commit(storage, key)
+            found.append(known[key])
         except DamagedCommit as error:
             log.warning("A commit is left out: %s", error)
     return found

@@ -1,6 +1,6 @@
 """Settings of training, of evaluation, of where jobs run, and of what is recorded."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -9,9 +9,16 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_validator,
+    model_validator,
 )
 
-from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, ViewConfig
+from sigma_pipeline.data_prep.config import (
+    ClipConfig,
+    LoaderConfig,
+    MultiViewConfig,
+    ViewConfig,
+)
+from sigma_pipeline.jobs.best_by import best_problem
 
 Pooling = Literal["mean", "slices", "slices_grid2"]
 Precision = Literal["fp32", "bf16_autocast"]
@@ -99,16 +106,43 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 class CellConfig(BaseModel, frozen=True, extra="forbid"):
     """One benchmark on one dataset, over the commits of a run."""
 
-    benchmark: Literal["knn", "linear", "uvos"]
+    benchmark: str
+    """Name of one; ``sigma-pipeline benchmarks`` lists them."""
     dataset: str
-    train_split: str = "train"
-    """Where labelled examples come from (k-NN bank, probe training)."""
+    train_split: str | None = None
+    """Where labelled examples come from (k-NN bank, probe training); ``train`` when absent, for
+    benchmarks that learn from any."""
     test_split: str = "val"
-    every: PositiveInt = 1
-    """Take each n-th commit; the first and the last always."""
+    every: PositiveInt | None = None
+    """Take each n-th commit; the first and the last always. When absent, a cheap benchmark takes
+    every commit, and a dear one the last one alone."""
+    best: PositiveInt | None = None
+    """Instead of ``every``: take so many commits, those that ``evaluate.best_by`` puts first when
+    training has ended."""
+    view: ViewConfig | MultiViewConfig | None = None
+    """How this cell's clips are cut; ``evaluate.view`` when absent."""
+    cpus: PositiveFloat | None = None
+    """Of a task; ``launch.evaluate.cpus_per_task`` when absent."""
+    gpus: float | None = Field(default=None, ge=0)
+    """Of a task, a share of one or whole ones; ``launch.evaluate.gpus_per_task`` when absent."""
+    memory_gib: PositiveFloat | None = None
+    """Of a task: more is not started at once than fits the node. No limit when absent."""
+    deadline_min: PositiveFloat | None = None
+    """After which a task is ended; ``evaluate.deadline_min`` when absent."""
     seeds: tuple[NonNegativeInt, ...] = (0,)
     settings: dict[str, int | float | str | bool] = {}
     """Overrides of the benchmark's own defaults, checked by the benchmark."""
+
+    @property
+    def learned_split(self) -> str:
+        """Where labelled examples come from, if the benchmark wants any."""
+        return self.train_split or "train"
+
+    @model_validator(mode="after")
+    def _refuse_two_policies(self) -> Self:
+        if self.every is not None and self.best is not None:
+            raise ValueError("every and best exclude each other: set one of them")
+        return self
 
 
 class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):
@@ -126,7 +160,8 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
     """Which benchmarks follow each commit."""
 
     cells: tuple[CellConfig, ...] = ()
-    view: ViewConfig = ViewConfig()
+    view: ViewConfig | None = None
+    """Of all cells that have none of their own; each benchmark's own when absent."""
     pooling: Pooling = "mean"
     """How tokens become one vector: ``mean`` over all tokens; ``slices``: mean per time slice,
     concatenated; ``slices_grid2``: the same per quarter of the frame."""
@@ -136,9 +171,22 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
     and scored in fp32."""
     supervised: SupervisedConfig | None = None
     pictures: bool = True
-    """One picture per commit: input, mask, assigned prototypes."""
+    """One picture per commit: input, mask, assigned prototypes; and what benchmarks show."""
     retries: NonNegativeInt = 2
     deadline_min: PositiveFloat = 120
+    best_by: str | None = None
+    """The score that says which commit is best: ``benchmark/dataset/score`` of a cell, such as
+    ``knn/k400/top1``."""
+    gpu_hours: PositiveFloat | None = None
+    """Of all dear cells of the run together; those that would begin later are skipped."""
+    features_gib: PositiveFloat = 50
+    """Of the run's features in the store; what no cell waits for goes first."""
+
+    @model_validator(mode="after")
+    def _check_best(self) -> Self:
+        if problem := best_problem(self.best_by, self.cells):
+            raise ValueError(problem)
+        return self
 
 
 class ShardLaunchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -186,17 +234,26 @@ class TrainLaunchConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class EvaluateLaunchConfig(BaseModel, frozen=True, extra="forbid"):
-    """Resources of the evaluation grid on one machine: this one, or a node of SLURM."""
+    """Resources of the evaluation grid: this machine, nodes of SLURM, or a Ray cluster."""
 
+    ray_address: str | None = None
+    """``host:port`` of a Ray cluster that runs already; its resources are taken as they are."""
+    nodes: PositiveInt = 1
+    """Of SLURM; Ray is started on all of them inside the job."""
     cpus: PositiveInt = 2
-    """Processor slots that Ray hands out."""
-    cpus_per_task: PositiveInt = 1
+    """Processor slots that Ray hands out on each node."""
+    cpus_per_task: PositiveFloat = 1
     gpus_per_task: float = Field(default=0.0, ge=0)
     gpus: NonNegativeInt = 0
     """Of the node, asked of SLURM."""
     memory_gib: PositiveFloat | None = None
     """Of the node; what the site gives when absent."""
     timeout_min: PositiveInt = 240
+    gpu_sharing: Literal["pause", "memory_cap"] | None = None
+    """On one machine whose GPU training and evaluation share. ``pause``: training waits while a
+    commit is evaluated. ``memory_cap``: both go on, and each keeps to its share of the memory."""
+    gpu_memory_share: float = Field(default=0.3, gt=0, lt=1)
+    """Of evaluation, with ``memory_cap``; training has the rest."""
 
 
 class LaunchConfig(BaseModel, frozen=True, extra="forbid"):

@@ -1,4 +1,4 @@
-"""One evaluation from start to end: finds encoders, plans what is missing, records what comes out.
+"""One evaluation from start to end: finds encoders, plans what is missing, has it done.
 
 Whoever runs the tasks is handed in; see ``evaluate`` for the one that does it with Ray.
 """
@@ -6,34 +6,38 @@ Whoever runs the tasks is handed in; see ``evaluate`` for the one that does it w
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 
-from sigma_pipeline.infra.errors import MissingInputError, StageError
-from sigma_pipeline.infra.journal import Journal, read_entries
-from sigma_pipeline.infra.storage import Storage, write_json
-from sigma_pipeline.jobs.backlog import Backlog, Outcome, Task, Workers
-from sigma_pipeline.jobs.cells import Cell
-from sigma_pipeline.jobs.commits import Commit, list_commits, train_folder
+from sigma_pipeline.infra.errors import MissingInputError
+from sigma_pipeline.infra.journal import Journal
+from sigma_pipeline.infra.storage import Storage
+from sigma_pipeline.jobs.backlog import Backlog, Outcome, Workers
+from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.encoders import EncoderSource, committed_encoder
-from sigma_pipeline.jobs.features import FeatureRequest, extract_features
+from sigma_pipeline.jobs.evaluate_policy import follows_supervised
+from sigma_pipeline.jobs.evaluation_progress import describe_counts
+from sigma_pipeline.jobs.evaluation_record import EvaluationRecord
+from sigma_pipeline.jobs.evaluation_tasks import TaskAdder
+from sigma_pipeline.jobs.evaluation_trials import End, PlannedCells
+from sigma_pipeline.jobs.feature_space import FeatureSpace
+from sigma_pipeline.jobs.gone_commits import note_if_gone
+from sigma_pipeline.jobs.gpu_budget import GpuBudget
+from sigma_pipeline.jobs.gpu_sharing import evaluation_turns
 from sigma_pipeline.jobs.grid import Grid
-from sigma_pipeline.jobs.pictures import PictureRequest, make_picture
-from sigma_pipeline.jobs.planned_trials import PlannedTrial, chosen_commits
-from sigma_pipeline.jobs.scores import finished_records, mean_scores, metric_values
-from sigma_pipeline.jobs.scoring import run_cell
-from sigma_pipeline.jobs.supervised import train_supervised
+from sigma_pipeline.jobs.pictures import PictureRequest
+from sigma_pipeline.jobs.planned_trials import PlannedTrial
+from sigma_pipeline.jobs.ranking import Ranking
+from sigma_pipeline.jobs.run_commits import RunCommits
 from sigma_pipeline.jobs.supervised_request import (
     SupervisedRequest,
     find_supervised,
     name_current,
 )
-from sigma_pipeline.jobs.time_history import evaluation_s
-from sigma_pipeline.jobs.time_ledger import EVALUATION
+from sigma_pipeline.jobs.task_starts import TaskStarts
 
 log = logging.getLogger(__name__)
 
-PICTURE_NAME = "evaluate/assignments"
-_FAILURES_TOLD = 5
-_POLL_S = 1.0
+_POLL_S = 0.5
 _PROGRESS_INTERVAL_S = 30.0
 
 
@@ -49,20 +53,33 @@ class Evaluation:
     """Does what is missing of a grid, and goes on while training makes commits."""
 
     def __init__(self, storage: Storage, journal: Journal, grid: Grid, workers: Workers) -> None:
+        """Begins nothing yet.
+
+        Raises:
+            ConfigError: the score that ranks commits cannot be told from others.
+        """
         self._storage = storage
         self._journal = journal
         self._grid = grid
         self._request = grid.request
         self._workers = workers
         self._backlog = Backlog()
-        self._failures: list[str] = []
+        run_name, limit_gib = self._request.run_name, self._request.evaluate.features_gib
+        self._space = FeatureSpace(storage, run_name, limit_gib)
+        self._tasks = TaskAdder(storage, grid, self._backlog, self._space)
+        self._record = EvaluationRecord(storage, journal, self._request.run_name)
+        self._cells = PlannedCells(grid.trials)
+        self._pictures: dict[str, PictureRequest] = {}
+        self._ranking = Ranking.of_trials(
+            storage, self._request.run_name, grid.trials, self._request.evaluate.best_by
+        )
+        self._budget = GpuBudget(storage, self._request.run_name, self._request.evaluate.gpu_hours)
+        self._starts = TaskStarts(self._backlog, workers, self._cells, self._space, self._budget)
         self._num_ended = 0
         self._progress_at_s = time.monotonic()
-        self._trials: dict[str, tuple[EncoderSource, PlannedTrial]] = {}
-        self._pictures: dict[str, PictureRequest] = {}
-        self._journaled = _journaled_points(storage, self._request.run_name)
-        self._commits: list[Commit] = []
-        self._seen: tuple[bytes, bool] | None = None
+        self._commits = RunCommits(storage, self._request)
+        self._seen: tuple[bytes, bool, bool] | None = None
+        self._has_news = False
         self._supervised: SupervisedRequest | None = None
 
     def run(self, follow: Callable[[], bool] | None) -> int:
@@ -75,100 +92,112 @@ class Evaluation:
             MissingInputError: there is no commit, and none will come.
             StageError: tasks failed; names them. All others were done before.
         """
-        if follow is not None:
-            self._workers.start()
+        request = self._request
+        turns = self._starts.turns = evaluation_turns(
+            request.launch, request.scratch_dir, request.run_name, is_following=follow is not None
+        )
+        with nullcontext() if turns is None else closing(turns), closing(self._budget):
+            if follow is not None:
+                self._workers.start()
+            self._work(follow)
+        self._record.end(self._commits.all[-1].step if self._num_ended else None)
+        return self._num_ended
+
+    def _work(self, follow: Callable[[], bool] | None) -> None:
         while True:
             # Asked before looking for commits: the last one may come just before training ends.
             is_final = follow is None or not follow()
             self._plan(is_final)
-            while self._workers.num_free and (task := self._backlog.take()) is not None:
-                self._workers.submit(task)
-            if is_final and self._workers.is_idle:
-                break
+            self._start_tasks()
+            if is_final and self._starts.are_over and not self._has_news:
+                self._tell_what_waits()
+                return
             for outcome in self._workers.finished(_POLL_S):
                 self._settle(outcome)
             self._journal.flush()
+            self._budget.note()
             self._show_progress()
-        self._end()
-        return self._num_ended
+
+    def _start_tasks(self) -> None:
+        for task, reason in self._starts.begin():
+            self._record.skip(task, reason)
+            self._end_cell(task.name, "skipped")
+        for outcome in self._starts.hopeless():
+            self._fail_all(outcome)
 
     def _plan(self, is_final: bool) -> None:
         """Adds tasks for what is missing and not known yet; cheap while nothing has changed."""
-        seen = (self._newest_hint(), is_final)
-        if seen == self._seen:
+        is_whole = is_final and self._commits.are_whole()
+        seen = (self._commits.hint(), is_final, is_whole)
+        if seen == self._seen and not self._has_news:
             return
-        self._seen = seen
-        self._commits = list_commits(self._storage, self._request.run_name)
-        if is_final and not self._commits:
+        is_first = self._seen is None
+        if seen != self._seen:
+            self._commits.look()
+        self._seen, self._has_news = seen, False
+        if is_final and not self._commits.all:
             raise nothing_to_evaluate(self._request.run_name)
-        # Of jobs for single commits none knows which is the last; it is left to the job for all.
-        is_whole = is_final and self._request.steps is None
-        for planned in self._grid.possible:
-            for commit in chosen_commits(self._commits, planned.every, is_final=is_whole):
-                if self._request.takes(commit.step):
-                    self._plan_trial(committed_encoder(commit), planned)
-        for commit in self._commits:
-            if self._request.takes(commit.step):
-                self._plan_picture(committed_encoder(commit))
-        if self._commits and self._supervised is None and self._request.is_leading:
-            self._plan_supervised(self._commits[0])
+        self._plan_commits(is_whole=is_whole)
+        if is_first:
+            self._mark_best()
+        for lost in self._backlog.withdraw_lost():
+            self._fail(Outcome(lost, f"not started: {', '.join(lost.needs)} failed"))
 
-    def _newest_hint(self) -> bytes:
-        """Changes with each new commit; reading it is cheaper than listing all of them."""
-        try:
-            return self._storage.read(f"{train_folder(self._request.run_name)}/latest.json")
-        except FileNotFoundError:
-            return b""
+    def _plan_commits(self, *, is_whole: bool) -> None:
+        possible = self._grid.possible
+        for commit, planned in self._commits.chosen(possible, is_whole=is_whole):
+            self._plan_trial(committed_encoder(commit), planned)
+        if is_whole:  # after the others, which are to be known to be done or not by then
+            best_first = self._best_first()
+            for planned in possible:
+                for commit in best_first[: planned.best or 0]:
+                    self._plan_trial(committed_encoder(commit), planned)
+        for commit in self._commits.own:
+            self._plan_picture(committed_encoder(commit))
+        if self._commits.all and self._supervised is None and self._request.is_leading:
+            self._plan_supervised(self._commits.all[0])
+
+    def _mark_best(self) -> None:
+        if self._ranking is not None:
+            self._record.best(self._ranking, self._commits.all)
+        elif self._request.is_leading:
+            self._record.no_best()
+
+    def _is_ranked(self) -> bool:
+        """Whether no score is waited for that ranks a commit."""
+        return self._ranking is not None and not self._cells.is_waited_for(self._ranking.planned)
+
+    def _best_first(self) -> list[Commit]:
+        """The commits by rank; none before each that is to have a score has ended."""
+        if self._ranking is None or not self._is_ranked():
+            return []
+        return self._record.ranked(self._ranking, self._commits.all)
 
     def _plan_trial(self, source: EncoderSource, planned: PlannedTrial) -> None:
+        if self._cells.is_taken(source, planned):
+            return
         cells = planned.cells(self._request.run_name, source)
-        missing = [cell for cell in cells if self._is_new(cell.key)]
+        missing = [cell for cell in cells if self._tasks.is_new(cell.key)]
+        self._cells.add(source, planned, [cell.key for cell in missing])
+        for cell in missing:
+            self._tasks.add_cell(planned, cell)
         if not missing:
             self._record_scores(source, planned)
-            return
-        features = self._grid.features(planned.trial, source)
-        for request in features:
-            if self._is_new(request.key):
-                self._backlog.add(self._feature_task(request))
-        for cell in missing:
-            self._trials[cell.key] = source, planned
-            self._backlog.add(self._cell_task(cell, features))
-
-    def _is_new(self, key: str) -> bool:
-        """Whether what lies at ``key`` is neither made nor planned."""
-        return key not in self._backlog and not self._storage.exists(key)
-
-    def _feature_task(self, request: FeatureRequest) -> Task:
-        return Task(
-            name=request.key,
-            title=f"features of {request.ref.name}/{request.ref.split}, {request.source.name}",
-            function=extract_features,
-            arguments=(self._storage, request, self._request.scratch_dir),
-        )
-
-    def _cell_task(self, cell: Cell, features: list[FeatureRequest]) -> Task:
-        return Task(
-            name=cell.key,
-            title=str(cell),
-            function=run_cell,
-            arguments=(self._storage, cell, features, self._request.scratch_dir),
-            needs=tuple(request.key for request in features if request.key in self._backlog),
-            failure_key=cell.failure_key,
-        )
 
     def _plan_picture(self, source: EncoderSource) -> None:
         if not self._request.evaluate.pictures or not self._grid.trials:
             return
         trial = self._grid.trials[0].trial
         request = PictureRequest(
-            self._request.run_name, source, trial.test, trial.view, self._request.seed
+            self._request.run_name, source, trial.test, trial.view.single, self._request.seed
         )
-        if self._storage.exists(request.key):
-            self._record_picture(request)
+        if request.key in self._pictures:
             return
         self._pictures[request.key] = request
-        title, arguments = f"picture of {source.name}", (self._storage, request)
-        self._backlog.add(Task(request.key, title, make_picture, arguments, rank=1))
+        if self._storage.exists(request.key):
+            self._record.picture(request)
+        else:
+            self._tasks.add_picture(request)
 
     def _plan_supervised(self, commit: Commit) -> None:
         """The reference has the shape of the commits, which is known from the first one on."""
@@ -178,112 +207,82 @@ class Evaluation:
             return
         if self._storage.exists(self._supervised.receipt_key):
             self._plan_supervised_cells()
-            return
-        self._backlog.add(
-            Task(
-                name=self._supervised.receipt_key,
-                title="training of the supervised reference",
-                function=train_supervised,
-                arguments=(self._storage, self._supervised),
-                rank=2,
-                failure_key=self._supervised.failure_key,
-            )
-        )
+        else:
+            self._tasks.add_supervised(self._supervised)
 
     def _plan_supervised_cells(self) -> None:
         assert self._supervised is not None
         source = find_supervised(self._storage, self._supervised)
         assert source is not None
         for planned in self._grid.possible:
-            self._plan_trial(source, planned)
+            if follows_supervised(planned):
+                self._plan_trial(source, planned)
 
     def _settle(self, outcome: Outcome) -> None:
         """Takes note of a task that has ended."""
         task = outcome.task
         self._num_ended += 1
+        self._starts.end(task, has_succeeded=outcome.error is None)
         if outcome.error is not None:
-            self._record_failure(outcome)
-            for lost in self._backlog.failed(task):
-                self._record_failure(
-                    Outcome(lost, f"{task.title}: {outcome.error}", outcome.traceback)
-                )
+            self._fail_all(outcome)
             return
+        self._space.end(task.name)
         self._backlog.succeeded(task)
-        if task.failure_key is not None:
-            self._storage.delete(task.failure_key)
-        if task.name in self._trials:
-            self._record_scores(*self._trials[task.name])
+        self._record.success(task)
+        if (known := self._cells.find(task.name)) is not None:
+            self._end_cell(task.name, "done")
+            self._record_scores(*known)
+            if self._ranking is not None and known[1] is self._ranking.planned:
+                self._mark_best()
         elif task.name in self._pictures:
-            self._record_picture(self._pictures[task.name])
+            self._record.picture(self._pictures[task.name])
         elif self._supervised is not None and task.name == self._supervised.receipt_key:
             self._plan_supervised_cells()
 
-    def _record_failure(self, outcome: Outcome) -> None:
+    def _fail_all(self, outcome: Outcome) -> None:
+        """Takes note of a task that has failed, and with it all that need it."""
+        self._fail(outcome)
         task = outcome.task
-        log.warning("%s failed: %s", task.title, outcome.error)
-        self._failures.append(f"{task.title}: {outcome.error}")
-        if task.failure_key is not None:
-            record = {"error": outcome.error, "traceback": outcome.traceback}
-            write_json(self._storage, task.failure_key, record)
+        for lost in self._backlog.failed(task):
+            self._fail(Outcome(lost, f"{task.title}: {outcome.error}", outcome.traceback))
+
+    def _fail(self, outcome: Outcome) -> None:
+        name = outcome.task.name
+        self._space.end(name)
+        self._record.failure(outcome)
+        if (known := self._cells.find(name)) is not None:
+            note_if_gone(self._storage, self._request.run_name, known[0])
+            self._end_cell(name, "failed")
+
+    def _end_cell(self, name: str, end: End) -> None:
+        known = self._cells.find(name)
+        self._cells.end(name, end)
+        # With the last score that ranks, however it ended, the best commits can be planned.
+        if self._ranking is not None and known and known[1] is self._ranking.planned:
+            self._has_news = True
 
     def _record_scores(self, source: EncoderSource, planned: PlannedTrial) -> None:
-        """Brings the scores of a trial to the journal once, when all its seeds are done."""
-        records = finished_records(self._storage, self._request.run_name, source, planned)
-        if not records:
-            return
-        scores = mean_scores(records)
-        values = {
-            name: value
-            for name, value in metric_values(source, planned, scores).items()
-            if (name, source.step) not in self._journaled
-        }
-        if not values:
-            return
-        self._journaled.update((name, source.step) for name in values)
-        self._journal.metrics(source.step, values)
-        shown = ", ".join(
-            f"{score.name} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
-            for score in scores
-        )
-        log.info("%s: %s on %s: %s", source.name, planned.label, planned.trial.dataset, shown)
-
-    def _record_picture(self, request: PictureRequest) -> None:
-        point = PICTURE_NAME, request.source.step
-        if point not in self._journaled:
-            self._journaled.add(point)
-            self._journal.picture(PICTURE_NAME, request.source.step, request.key)
+        seconds = self._record.scores(source, planned)
+        if seconds is not None:
+            self._cells.note_time(source, planned, seconds)
 
     def _show_progress(self) -> None:
-        if time.monotonic() - self._progress_at_s >= _PROGRESS_INTERVAL_S:
-            self._progress_at_s = time.monotonic()
-            log.info(
-                "evaluation: %d of %d tasks ended, %d commits so far",
-                self._num_ended,
-                self._backlog.num_known,
-                len(self._commits),
+        if time.monotonic() - self._progress_at_s < _PROGRESS_INTERVAL_S:
+            return
+        self._progress_at_s = time.monotonic()
+        counts = describe_counts(self._cells.progress(), self._request.launch)
+        log.info("evaluation of %d commits so far: %s", len(self._commits.all), counts)
+        if wait := self._starts.describe_wait():
+            log.warning("Nothing runs, but %s", wait)
+
+    def _tell_what_waits(self) -> None:
+        """Says how many cells are left to an evaluation after the end of training."""
+        if self._request.steps is not None or self._commits.are_whole():
+            return
+        number = sum(self._commits.num_waiting(one) * len(one.seeds) for one in self._grid.possible)
+        if number:
+            log.warning(
+                "%d cells wait for the end of training; give the command sigma-pipeline run "
+                "--stage evaluate then",
+                number,
             )
-
-    def _end(self) -> None:
-        """Ends; what still waits has lost what it needs before it was added."""
-        for task in self._backlog.waiting:
-            self._record_failure(Outcome(task, f"not started: {', '.join(task.needs)} failed"))
-        if self._num_ended:
-            spent_s = evaluation_s(self._storage, self._request.run_name)
-            self._journal.metrics(self._commits[-1].step, {f"time/{EVALUATION}": spent_s})
-        self._journal.flush()
-        if self._failures:
-            more = len(self._failures) - _FAILURES_TOLD
-            rest = f"; and {more} more, which the log names" if more > 0 else ""
-            raise StageError(
-                f"{len(self._failures)} evaluations failed, all others are done; the same command "
-                f"tries them again: {'; '.join(self._failures[:_FAILURES_TOLD])}{rest}"
-            )
-
-
-def _journaled_points(storage: Storage, run_name: str) -> set[tuple[str, int]]:
-    """(name, step) of the scores and pictures that earlier attempts brought to the journal."""
-    points = set()
-    for entry in read_entries(storage, run_name)[0]:
-        names = {"metrics": entry.fields.get("values", ()), "picture": [entry.fields.get("name")]}
-        points |= {(str(name), int(entry.fields["step"])) for name in names.get(entry.kind, ())}
-    return points

@@ -21,6 +21,7 @@ from sigma_pipeline.jobs.commit_evaluation import CommitEvaluation
 from sigma_pipeline.jobs.commits import newest_step
 from sigma_pipeline.jobs.config import LaunchConfig, TrackConfig
 from sigma_pipeline.jobs.executor import Resources, executor_parameters
+from sigma_pipeline.jobs.gpu_sharing import training_share
 from sigma_pipeline.jobs.job_failures import find_our_error, is_lost_connection, last_line
 from sigma_pipeline.jobs.job_tracking import RunEnd, tracked_job
 from sigma_pipeline.jobs.stop_wish import StopWish, stop_on_signals
@@ -221,6 +222,7 @@ def fitted(request: TrainRequest, launch: LaunchConfig) -> TrainRequest:
         cpus_per_process=train.cpus_per_process,
         stall_timeout_s=train.stall_timeout_s,
         preflight=train.preflight,
+        gpu_share=training_share(launch),
         launcher=ProcessIdentity.current() if launch.cluster == "local" else None,
         max_attempts_without_progress=train.max_attempts_without_progress,
         failures_since=new_attempt(),

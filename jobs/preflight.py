@@ -24,6 +24,7 @@ from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.checkpoints import load_weights
 from sigma_pipeline.jobs.commits import COMMIT_FILE, read_commit, train_folder
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.gpu_sharing import TrainingShare
 from sigma_pipeline.jobs.node_names import blamed, shown_ranks
 from sigma_pipeline.jobs.rank_notes import RankNotes, StoreSilent
 from sigma_pipeline.jobs.train_request import TrainRequest
@@ -174,6 +175,7 @@ def _own_problem(
         checks.append(lambda: _store_problem(storage, key))
     if context.device.type == "cuda":
         checks.append(lambda: _device_problem(context.device))
+        checks.append(lambda: _memory_problem(context.device, request.gpu_share))
     try:
         return next((problem for check in checks if (problem := check())), "")
     except (OSError, PipelineError, RuntimeError) as error:  # of files, the store, and the device
@@ -210,10 +212,13 @@ def _device_problem(device: torch.device) -> str:
     right = torch.arange(256 * 256).reshape(256, 256).remainder(5).float()
     if not torch.equal((left.to(device) @ right.to(device)).cpu(), left @ right):
         return f"{device} multiplies wrongly"
-    if device.type != "cuda":
-        return ""
+    return ""
+
+
+def _memory_problem(device: torch.device, share: TrainingShare | None) -> str:
     free, total = torch.cuda.mem_get_info(device)
-    if free < MIN_FREE_MEMORY_FRACTION * total:
+    own = share.memory_share if share is not None and share.rule == "memory_cap" else 1.0
+    if free < MIN_FREE_MEMORY_FRACTION * own * total:
         return f"{device} has {free / 2**30:.1f} of {total / 2**30:.1f} GiB free: it is in use"
     return ""
 

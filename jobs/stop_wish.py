@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -62,6 +62,11 @@ class StopWish:
                 if not process.is_alive():
                     self.wish(f"process {process.pid}, which waited for this job, is gone")
         return self.reason is not None
+
+
+def shared_reason(reasons: Iterable[str | None]) -> str:
+    """Why all ranks stop: the reasons of those that have one."""
+    return "; ".join(sorted(set(filter(None, reasons))))
 
 
 @contextmanager

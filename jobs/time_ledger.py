@@ -15,6 +15,7 @@ PURPOSES: Mapping[str, str] = {
     "productive_s": "steps",
     "data_wait_s": "waiting for data",
     "commit_wait_s": "waiting for commits",
+    "paused_s": "waiting for evaluation on the same GPU",
     "start_s": "first start",
     "restart_s": "stopping and starting again",
     "lost_s": "work lost after the last commit",

@@ -8,7 +8,7 @@ the step, so that a run that was stopped goes on as if it had not been.
 import gc
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from sigma_pipeline.infra.logs import configure_logging
 from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs.bad_steps import RollBackError
 from sigma_pipeline.jobs.distributed import RankContext, collectives_trace, init_ranks
+from sigma_pipeline.jobs.gpu_sharing import cap_memory
 from sigma_pipeline.jobs.preflight import check_nodes
 from sigma_pipeline.jobs.rendezvous import MEETING_LIMIT_S
-from sigma_pipeline.jobs.stop_wish import StopWish, TimeLimit, stop_on_signals
+from sigma_pipeline.jobs.stop_wish import StopWish, TimeLimit, shared_reason, stop_on_signals
 from sigma_pipeline.jobs.time_ledger import TimeLedger
 from sigma_pipeline.jobs.train_attempt import (
     RecordedEnd,
@@ -35,6 +36,7 @@ from sigma_pipeline.jobs.train_attempt import (
     try_to_note,
 )
 from sigma_pipeline.jobs.train_loop import Training
+from sigma_pipeline.jobs.train_pause import TrainingPause
 from sigma_pipeline.jobs.train_request import RankPlace, TrainRequest
 from sigma_pipeline.jobs.train_result import TrainResult, stopped_before_start
 from sigma_pipeline.jobs.watchdog import Watchdog, ended_after
@@ -108,38 +110,51 @@ def _train(
     if done is not None:
         return done
     end = _begin(request, context, storage, ledger)
-    attempt = end.attempt
-    log_path = _log_dir(request) / f"{attempt}-rank{context.rank}.jsonl"
-    configure_logging(rank=context.rank, json_path=log_path)
+    log_path = _set_up_process(request, context, end.attempt)
     with end, ExitStack() as stack:
         on_cancel = partial(note_cancelled, storage, run_name)
         limit = _time_limit(context, wish, end, on_cancel)
         stack.callback(limit.close)
         tell = partial(_record_stall, end, log_path)
         watchdog = stack.enter_context(
-            Watchdog(context, request.stall_timeout_s, tell, subject=attempt)
+            Watchdog(context, request.stall_timeout_s, tell, subject=end.attempt)
         )
+        pause = stack.enter_context(closing(TrainingPause(request, context, ledger, watchdog)))
+        if pause.begin(wish, end.step):
+            told = context.all_gather(wish.reason)
+            end.result = stopped_before_start(request, shared_reason(told))
+            return end.result
         if request.preflight:
-            check_nodes(context, storage, request, attempt)
+            check_nodes(context, storage, request, end.attempt)
         journal = None
         if context.is_first:
-            journal = Journal(storage, run_name, attempt, "train")
+            journal = Journal(storage, run_name, end.attempt, "train")
             stack.callback(_close_journal, journal)
         begin = partial(
             Training,
             request,
             context,
             storage,
-            attempt=attempt,
+            attempt=end.attempt,
             ledger=ledger,
             journal=journal,
             on_commit=on_commit,
             watchdog=watchdog,
+            pause=pause,
         )
         while (result := _train_on(begin, end, wish, limit)) is None:
             _free_engine(context)
         end.result = result
         return result
+
+
+def _set_up_process(request: TrainRequest, context: RankContext, attempt: str) -> Path:
+    """Logs to a file of this rank, whose path is returned, and keeps to its share of the GPU."""
+    log_path = _log_dir(request) / f"{attempt}-rank{context.rank}.jsonl"
+    configure_logging(rank=context.rank, json_path=log_path)
+    if request.gpu_share is not None and request.gpu_share.rule == "memory_cap":
+        cap_memory(request.gpu_share.memory_share)
+    return log_path
 
 
 def _begin(

@@ -19,10 +19,11 @@ from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.optimizer import learning_rate
 from sigma_pipeline.jobs.preflight import naming_rank, require_readable
 from sigma_pipeline.jobs.skipped_steps import read_skipped
-from sigma_pipeline.jobs.stop_wish import StopWish, TimeLimit, stop_lead_s
+from sigma_pipeline.jobs.stop_wish import StopWish, TimeLimit, shared_reason, stop_lead_s
 from sigma_pipeline.jobs.time_history import time_before
 from sigma_pipeline.jobs.time_ledger import TimeLedger
 from sigma_pipeline.jobs.train_commit import CommitWriter
+from sigma_pipeline.jobs.train_pause import TrainingPause
 from sigma_pipeline.jobs.train_record import TrainRecord, Workload
 from sigma_pipeline.jobs.train_replaced import ReplacedSamples
 from sigma_pipeline.jobs.train_request import TrainRequest
@@ -59,15 +60,17 @@ class Training:
         ledger: TimeLedger,
         journal: Journal | None,
         watchdog: Watchdog,
+        pause: TrainingPause,
         on_commit: Callable[[int], None] | None = None,
     ) -> None:
-        """``on_commit``: see ``CommitWriter``."""
+        """``pause``: has begun; ``on_commit``: see ``CommitWriter``."""
         self._request = request
         self._context = context
         self._storage = storage
         self._attempt = attempt
         self._ledger = ledger
         self._watchdog = watchdog
+        self._pause = pause
         self._step = 0
         with self._doing("restart_s" if ledger.has_history else "start_s"):
             start = prepare_start(request, context, storage, watchdog.note_outage)
@@ -79,13 +82,7 @@ class Training:
         self._hearing_wait_s = 0.0
         self._commits = self._begin_commits(journal, on_commit)
         self._schedule = CommitSchedule(self._commits, request.train.commit_every_steps)
-        self._take_step = TrainStep(
-            start.engine,
-            context,
-            model=request.model,
-            seed=request.seed,
-            before_update=self._before_update,
-        )
+        self._take_step = self._step_taker()
         self._record = TrainRecord(context, journal, ledger, self._take_step.pace, self._workload())
         self._replaced = self._begin_account(journal)
         self._bad_steps = BadSteps(
@@ -135,6 +132,15 @@ class Training:
             on_commit=on_commit,
         )
 
+    def _step_taker(self) -> TrainStep:
+        return TrainStep(
+            self._start.engine,
+            self._context,
+            model=self._request.model,
+            seed=self._request.seed,
+            before_update=self._before_update,
+        )
+
     def _begin_account(self, journal: Journal | None) -> ReplacedSamples:
         commit = self._start.commit
         return ReplacedSamples(
@@ -153,7 +159,9 @@ class Training:
 
     def run(self, wish: StopWish, limit: TimeLimit) -> TrainResult:
         """Steps to the end or to a stop, with a commit there; see ``run_train``."""
-        self._announce()
+        self._record.announce(
+            self._attempt, self._request, self._start.datasets, self._storage, step=self._step
+        )
         if self._commits.newest_step < 0:  # the untrained model is evaluated like any other
             with self._doing("commit_wait_s"):
                 self._commits.begin(self._position(), self._ledger.seconds)
@@ -169,12 +177,13 @@ class Training:
                 )
         reason = ""
         if is_stopped:
-            reason = "; ".join(sorted(set(filter(None, self._context.all_gather(wish.reason)))))
+            reason = shared_reason(self._context.all_gather(wish.reason))
             log.info("Stopped after step %d: %s", self._step, reason)
         else:
             self._hearing_wait_s = _HEARING_WAIT_S
             self._context.from_first(self._write_manifest)
             log.info("Finished after step %d: %s", self._step, self._commits.newest_prefix)
+        self._pause.end()
         return TrainResult(
             state="stopped" if is_stopped else "finished",
             run_name=self._request.run_name,
@@ -186,13 +195,18 @@ class Training:
     def _take_steps(self, wish: StopWish, limit: TimeLimit) -> bool:
         """Steps until the last one, or until all ranks agree to stop; whether they do."""
         agreement = Agreement(self._context.control_group)
+        pauses = False
         try:
             while self._step < self._total_steps:
                 if limit.is_near(stop_lead_s(self._commits.longest_save_s, max(self._steps_s))):
                     wish.wish("the time limit of the job comes near")
-                is_stopping, *told = agreement.exchange([wish.is_wished(), *self._schedule.flags()])
+                is_stopping, is_pausing, *told = agreement.exchange(
+                    [wish.is_wished(), self._pause.is_due(), *self._schedule.flags()]
+                )
                 self._schedule.hear(told)
-                if is_stopping:
+                # What is heard after a pause was said before it, as it is heard one call late.
+                pauses = bool(is_pausing) and not pauses
+                if is_stopping or (pauses and self._pause.wait(wish, self._step)):
                     return True
                 self._take_one_step()
                 self._commit_if_due()
@@ -276,21 +290,3 @@ class Training:
             "ledger": self._ledger.seconds,
         }
         write_json_if_absent(self._storage, manifest_key(self._request.run_name), manifest)
-
-    def _announce(self) -> None:
-        """Facts of this attempt, to the log and to the journal."""
-        request = self._request
-        log.info(
-            "Training run %s, attempt %s: %s, steps %d to %d, %d clips a step on %d process(es), "
-            "settings %s",
-            request.run_name,
-            self._attempt,
-            ", ".join(ref.prefix for ref in request.datasets),
-            self._step,
-            self._total_steps,
-            request.train.global_batch_clips,
-            self._context.world_size,
-            request.config_fingerprint,
-        )
-        uris = [self._storage.uri(ref.prefix) for ref in request.datasets]
-        self._record.announce(self._attempt, self._start.datasets, uris)

@@ -3,7 +3,7 @@
 import logging
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +11,17 @@ import torch
 import torch.distributed as dist
 
 from sigma_pipeline.infra.journal import Journal
+from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.pace import Pace
 from sigma_pipeline.jobs.time_ledger import TimeLedger, duration, ledger_metrics
+from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_step import StepOutcome
 from sigma_pipeline.model.health import SpikeWatch, collapse_warnings
 
 log = logging.getLogger(__name__)
+
+Datasets = Sequence[Mapping[str, str]]
 
 PROGRESS_INTERVAL_S = 30.0
 NOTABLE_LAG = 1.1
@@ -66,13 +70,40 @@ class TrainRecord:
         self._warned: set[str] = set()
 
     def announce(
-        self, attempt: str, datasets: Iterable[Mapping[str, str]], uris: Iterable[str]
+        self,
+        attempt: str,
+        request: TrainRequest,
+        datasets: Datasets,
+        storage: Storage,
+        *,
+        step: int,
     ) -> None:
-        """Facts of this attempt, and what it reads: datasets, and where each lies."""
+        """Facts of this attempt, to the log and to the journal.
+
+        Args:
+            attempt: its id.
+            request: what is trained.
+            datasets: what it reads, by the facts of their manifests.
+            storage: where they lie.
+            step: that it goes on from.
+        """
+        prefixes = [ref.prefix for ref in request.datasets]
+        log.info(
+            "Training run %s, attempt %s: %s, steps %d to %d, %d clips a step on %d process(es), "
+            "settings %s",
+            request.run_name,
+            attempt,
+            ", ".join(prefixes),
+            step,
+            self._work.total_steps,
+            request.train.global_batch_clips,
+            self._context.world_size,
+            request.config_fingerprint,
+        )
         if self._journal is not None:
             world_size = str(self._context.world_size)
             self._journal.tags({"train/attempt": attempt, "train/world_size": world_size})
-            for dataset, uri in zip(datasets, uris, strict=True):
+            for dataset, uri in zip(datasets, map(storage.uri, prefixes), strict=True):
                 self._journal.dataset(**dataset, uri=uri)
 
     def count(self) -> None:

@@ -11,6 +11,7 @@ from typing import Self
 
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.jobs.config import TrainConfig
+from sigma_pipeline.jobs.gpu_sharing import TrainingShare
 from sigma_pipeline.model.config import ModelConfig
 
 
@@ -70,6 +71,8 @@ class TrainRequest:
     launcher: ProcessIdentity | None = None
     """The process that waits for this job on the same machine. When it has died nobody would hear
     of the job any more, so the job saves and ends; None: nobody waits."""
+    gpu_share: TrainingShare | None = None
+    """How it shares this machine's GPU with the evaluation of its commits; None: not at all."""
     max_attempts_without_progress: int = 3
     """Failures in a row, without a newer commit, before the run is given up."""
     failures_since: str = ""

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from sigma_pipeline.infra.errors import ConfigError, PipelineError
+from sigma_pipeline.pipeline.cli_benchmarks import benchmarks
 from sigma_pipeline.pipeline.cli_checkpoints import checkpoints
 from sigma_pipeline.pipeline.cli_control import cancel, logs, show_run, status
 from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
@@ -45,6 +46,7 @@ def cli() -> None:
 cli.add_command(datasets)
 cli.add_command(shards)
 cli.add_command(checkpoints)
+cli.add_command(benchmarks)
 cli.add_command(status)
 cli.add_command(logs)
 cli.add_command(cancel)

@@ -1,7 +1,7 @@
 """Commands about what training has made, and about weights from elsewhere."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from sigma_pipeline.pipeline.config import PipelineConfig
 
 Overrides = tuple[str, ...]
+Step = int | Literal["best"]
 LAYOUTS = ("safetensors", "huggingface", "official")
+
+
+class _Step(click.ParamType[Step]):
+    """A number of steps, or the word for the best commit."""
+
+    name = "STEP|best"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Step:
+        if value == "best":
+            return "best"
+        return click.IntRange(min=0).convert(value, param, ctx)
 
 
 @click.group()
@@ -51,7 +63,11 @@ def import_file(path: Path, recipe: str | None, overrides: Overrides) -> None:
 @click.option(
     "--format", "layout", type=click.Choice(LAYOUTS), required=True, help="What to write."
 )
-@click.option("--step", type=click.IntRange(min=0), help="Of the commit; the newest if absent.")
+@click.option(
+    "--step",
+    type=_Step(),
+    help="Of the commit, or: best, by the recipe's evaluate.best_by. The newest if absent.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -60,7 +76,7 @@ def import_file(path: Path, recipe: str | None, overrides: Overrides) -> None:
 )
 @with_recipe
 def export_file(
-    layout: str, step: int | None, out: Path, recipe: str | None, overrides: Overrides
+    layout: str, step: Step | None, out: Path, recipe: str | None, overrides: Overrides
 ) -> None:
     """Writes the weights of a commit for others to read."""
     from sigma_pipeline.jobs.checkpoint_export import export_commit, find_commit

@@ -32,7 +32,11 @@ def status(recipe: str | None, overrides: Overrides) -> None:
 @click.command()
 @with_recipe
 @click.option("--follow", "-f", is_flag=True, help="Go on showing what is written, to the end.")
-@click.option("--rank", type=click.IntRange(min=0), default=0, help="Or task, of an array.")
+@click.option(
+    "--rank",
+    type=click.IntRange(min=0),
+    help="Or task of an array; rank 0, or the task that wrote last, if absent.",
+)
 @click.option(
     "--stage",
     type=click.Choice([name.value for name in StageName]),
@@ -44,7 +48,13 @@ def status(recipe: str | None, overrides: Overrides) -> None:
     "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many to show."
 )
 def logs(
-    recipe: str | None, overrides: Overrides, *, follow: bool, rank: int, stage: str, lines: int
+    recipe: str | None,
+    overrides: Overrides,
+    *,
+    follow: bool,
+    rank: int | None,
+    stage: str,
+    lines: int,
 ) -> None:
     """Shows the log of a job of the run."""
     from sigma_pipeline.infra.storage import open_storage
@@ -146,11 +156,16 @@ def _evaluation(
     config: PipelineConfig, storage: "Storage", *, is_trained: bool
 ) -> "tuple[list[TableRow], list[str], int]":
     """Rows of the table of scores, lines about the grid, and how many cells are missing."""
-    from sigma_pipeline.jobs.scores import evaluated_encoders, score_table
-    from sigma_pipeline.pipeline.grid_lines import count_missing, describe_grid
+    from sigma_pipeline.jobs.best_commit import read_best
+    from sigma_pipeline.jobs.evaluation_progress import count_missing, describe_grid
+    from sigma_pipeline.jobs.scores import score_table
+    from sigma_pipeline.jobs.trial_progress import trial_progress
 
-    expected = evaluated_encoders(storage, config.run_name, is_trained=is_trained)
-    if not expected:  # before the first evaluation
+    rows, best_by = score_table(storage, config.run_name), config.evaluate.best_by
+    trials = trial_progress(storage, config.run_name, rows, is_trained=is_trained, best_by=best_by)
+    if not trials:  # before the first evaluation
         return [], [], len(config.evaluate.cells)
-    rows = score_table(storage, config.run_name)
-    return rows, list(describe_grid(rows, expected)), count_missing(rows, expected)
+    lines = list(describe_grid(trials, config.launch.evaluate))
+    if (best := read_best(storage, config.run_name)) is not None:
+        lines.append(f"best commit by {best.by}: step {best.step}, {best.value:.4g}")
+    return rows, lines, count_missing(trials)

@@ -178,7 +178,11 @@ def _readers(config: PipelineConfig) -> Iterator[tuple[str, str, str]]:
     for name, split in config.trained_splits:
         yield "train", name, split
     for number, cell in enumerate(config.evaluate.cells):
-        for split in dict.fromkeys((cell.train_split, cell.test_split)):
+        dataset = config.datasets.get(cell.dataset)
+        # Whether the benchmark learns from labelled examples is not known here.
+        learns = cell.train_split or (dataset and cell.learned_split in dataset.split_names)
+        splits = [cell.learned_split, cell.test_split] if learns else [cell.test_split]
+        for split in dict.fromkeys(splits):
             yield f"evaluate.cells.{number}", cell.dataset, split
     if config.evaluate.supervised is not None:
         supervised = config.evaluate.supervised

@@ -31,7 +31,7 @@ from sigma_pipeline.jobs.submit_train import (
 )
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.pipeline.config import PipelineConfig
-from sigma_pipeline.pipeline.evaluating import recorded_evaluation
+from sigma_pipeline.pipeline.evaluating import commit_cadences, recorded_evaluation
 from sigma_pipeline.pipeline.services import Services
 from sigma_pipeline.pipeline.sharding import plan_shards
 from sigma_pipeline.pipeline.snapshots import take_snapshot
@@ -160,7 +160,8 @@ class _Orders:
         """Orders training, whose commits submit their evaluation where the site allows that."""
         evaluation = None
         if task is not None and self._config.launch.jobs_may_submit:
-            evaluation = CommitEvaluation(task, self._snapshot)
+            cadences = tuple(commit_cadences(self._config.evaluate))
+            evaluation = CommitEvaluation(task, self._snapshot, cadences)
         with uninterrupted():
             for job in submit_train(
                 request,

@@ -5,24 +5,58 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # they bring scipy, which other tables have no use for
     from sigma_pipeline.jobs.benchmarks.benchmark import Score
-    from sigma_pipeline.jobs.scores import TableCell, TableRow
+    from sigma_pipeline.jobs.scores import TableRow
 
 _GAP = "  "
+_BEST = "* "
+_MAX_WIDTH = 120
+"""Characters of a line; columns that do not fit stand in a table of their own below."""
 
 
 def format_scores(rows: "Sequence[TableRow]") -> list[str]:
     """Lines of the table: an encoder per row, a score per column, and remarks below.
 
     Columns are those of the recipe's benchmarks; a score is shown with half the width of its 95%
-    interval.
+    interval. The best commit bears a star. A table that would be too wide is several, one below the
+    other.
     """
     columns = _columns(rows)
-    header = ["encoder", *(f"{label} {score}".rstrip() for label, _, score in columns)]
-    datasets = {dataset for _, dataset, _ in columns}
-    if len(datasets) > 1:
-        header = ["encoder", *(f"{label} {dataset} {score}" for label, dataset, score in columns)]
-    body = [[row.encoder, *(_text(row, column) for column in columns)] for row in rows]
-    return [*aligned([header, *body]), *_remarks(rows)]
+    is_one_dataset = len({dataset for _, dataset, _ in columns}) == 1
+    texts = [
+        [_heading(column, is_one_dataset), *(_text(row, column) for row in rows)]
+        for column in columns
+    ]
+    encoders = ["encoder", *map(_marked, rows)]
+    tables = [
+        aligned(list(zip(encoders, *part, strict=True)))
+        for part in _fitting(texts, _MAX_WIDTH - max(map(len, encoders)))
+    ]
+    marks = [f"{_BEST}the best commit" for row in rows if row.is_best]
+    lines = [line for table in tables for line in (*table, "")][:-1]
+    return [*lines, *marks, *_remarks(rows)]
+
+
+def _heading(column: "Column", is_one_dataset: bool) -> str:
+    label, dataset, score = column
+    return " ".join([label, *([] if is_one_dataset else [dataset]), score]).rstrip()
+
+
+def _fitting(columns: Sequence[Sequence[str]], width: int) -> list[list[Sequence[str]]]:
+    """``columns`` in as few groups of at most ``width`` characters as their order allows."""
+    groups: list[list[Sequence[str]]] = [[]]
+    free = width
+    for column in columns:
+        needed = len(_GAP) + max(map(len, column))
+        if needed > free and groups[-1]:
+            groups.append([])
+            free = width
+        groups[-1].append(column)
+        free -= needed
+    return groups
+
+
+def _marked(row: "TableRow") -> str:
+    return f"{row.encoder} {_BEST}".rstrip() if row.is_best else row.encoder
 
 
 Column = tuple[str, str, str]
@@ -69,17 +103,26 @@ def aligned(table: Sequence[Sequence[str]], *, left: Container[int] = (0,)) -> l
 
 
 def _remarks(rows: "Sequence[TableRow]") -> list[str]:
-    """Why something was skipped or failed, and what to know about the scores; each once."""
-    remarks: dict[str, None] = {}
+    """Why something was skipped or failed, and what to know about the scores; each once.
+
+    Of remarks that change from encoder to encoder, those on the last one stand for all: there may
+    be hundreds, and each is kept with its scores.
+    """
+    of_scores: dict[str, list[tuple[str, str]]] = {}
+    others: dict[str, None] = {}
     for row in rows:
         for cell in row.cells:
-            if cell.reason:
-                remarks[_remark(row, cell)] = None
-    return list(remarks)
+            where = f"{cell.label} on {cell.dataset}"
+            if cell.reason and cell.state == "done":
+                of_scores.setdefault(where, []).append((row.encoder, cell.reason))
+            elif cell.reason and cell.state == "failed":
+                others[f"{where}, {row.encoder}, failed: {cell.reason}"] = None
+            elif cell.reason:
+                others[f"{where} is skipped: {cell.reason}"] = None
+    return [*(_remark(where, said) for where, said in of_scores.items()), *others]
 
 
-def _remark(row: "TableRow", cell: "TableCell") -> str:
-    where = f"{cell.label} on {cell.dataset}"
-    if cell.state == "failed":
-        return f"{where}, {row.encoder}, failed: {cell.reason}"
-    return f"{where}{' is skipped' if cell.state == 'skipped' else ''}: {cell.reason}"
+def _remark(where: str, said: Sequence[tuple[str, str]]) -> str:
+    encoder, reason = said[-1]
+    is_same = len({reason for _, reason in said}) == 1
+    return f"{where}{'' if is_same else f', {encoder}'}: {reason}"

@@ -22,13 +22,14 @@ Evaluated = Callable[..., CommitEvaluation]
 
 @pytest.fixture
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluated:
-    """By cells that take each n-th commit; commits of steps 0, 10, 20 are there."""
+    """By cells that take each n-th commit, or wait for the end; steps 0, 10, 20 are committed."""
     store = open_storage(str(tmp_path / "store"))
     for step in (0, 10, 20):
         store.write(f"{commit_prefix('tiny', step, 'a')}/commit.json", b"{}")
 
-    def make(*every: int) -> CommitEvaluation:
-        cells = tuple(CellConfig(benchmark="knn", dataset="set", every=n) for n in every)
+    def make(*every: int, num_waiting: int = 0) -> CommitEvaluation:
+        num_cells = len(every) + num_waiting
+        cells = (CellConfig(benchmark="knn", dataset="set"),) * num_cells
         request = EvaluateRequest(
             run_name="tiny",
             root_uri=store.root_uri,
@@ -38,7 +39,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluated:
             datasets={},
         )
         task = EvaluateTask(request=request, work_dir=tmp_path / "work", track=None)
-        return CommitEvaluation(task, make_snapshot(tmp_path))
+        return CommitEvaluation(task, make_snapshot(tmp_path), every)
 
     return make
 
@@ -66,6 +67,34 @@ def test_commits_that_a_cell_takes_submit_a_job_and_the_end_one_after_them(
     assert steps(tmp_path) == [20, None]
     assert "dependency" not in options(sbatch.scripts[0])
     assert options(sbatch.scripts[1])["dependency"] == "singleton"
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_a_commit_that_is_deleted_changes_nothing_for_those_after_it(
+    tmp_path: Path, evaluated: Evaluated
+) -> None:
+    evaluation = evaluated(2)
+    evaluation.on_commit(0)
+    first = f"{commit_prefix('tiny', 0, 'a')}/commit.json"
+    open_storage(str(tmp_path / "store")).delete(first)
+
+    for step in (10, 20):
+        evaluation.on_commit(step)
+
+    assert steps(tmp_path) == [0, 20]
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_cells_that_wait_for_the_end_are_left_to_the_last_job(
+    tmp_path: Path, evaluated: Evaluated
+) -> None:
+    evaluation = evaluated(num_waiting=1)
+
+    for step in (0, 10, 20):
+        evaluation.on_commit(step)
+    assert evaluation.on_end(never)
+
+    assert steps(tmp_path) == [None]
 
 
 @pytest.mark.usefixtures("sbatch")

@@ -181,7 +181,9 @@ def test_a_container_without_sbatch_is_refused_once_for_all(
     monkeypatch.setattr(launch_train_module, "is_local_job", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path))
     task: Any = None
-    evaluation = CommitEvaluation(task, make_snapshot(tmp_path, python="apptainer exec i python"))
+    evaluation = CommitEvaluation(
+        task, make_snapshot(tmp_path, python="apptainer exec i python"), cadences=()
+    )
     request = make_request()
 
     with pytest.raises(ConfigError, match=r"launch\.jobs_may_submit=false, or mount SLURM's"):

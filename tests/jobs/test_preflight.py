@@ -18,6 +18,7 @@ from sigma_pipeline.jobs import preflight, train_loop
 from sigma_pipeline.jobs.attempts import read_attempts
 from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.gpu_sharing import TrainingShare
 from sigma_pipeline.jobs.preflight import Findings, check_nodes, naming_rank, require_readable
 from sigma_pipeline.jobs.rank_notes import RankNotes
 from sigma_pipeline.jobs.train import run_train
@@ -141,6 +142,20 @@ def test_a_device_that_multiplies_wrongly_is_found(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch, "equal", lambda *_: False)
     assert preflight._device_problem(torch.device("cpu")) == "cpu multiplies wrongly"
+
+
+@pytest.mark.parametrize(
+    ("share", "is_in_use"),
+    [(None, True), (TrainingShare("memory_cap", 0.7), False), (TrainingShare("pause", 0.7), True)],
+)
+def test_a_gpu_that_others_use_is_no_problem_beyond_the_share_of_training(
+    share: TrainingShare | None, is_in_use: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60 << 30, 100 << 30))
+
+    problem = preflight._memory_problem(torch.device("cuda", 0), share)
+
+    assert problem == ("cuda:0 has 60.0 of 100.0 GiB free: it is in use" if is_in_use else "")
 
 
 def test_every_rank_hears_of_the_bad_node_in_the_same_words() -> None:

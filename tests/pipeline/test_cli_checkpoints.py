@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 
-from sigma_pipeline.infra.storage import open_storage
+from sigma_pipeline.infra.storage import open_storage, write_json
+from sigma_pipeline.jobs.best_commit import BestCommit, best_key
 from sigma_pipeline.jobs.commits import newest_commit, put_commit
 from sigma_pipeline.jobs.pieces import Piece
 from sigma_pipeline.model.config import ModelConfig
@@ -122,6 +123,16 @@ def test_another_run_name_takes_what_the_first_refuses(recipe: str, official: st
         (("import", __file__), 2, "cannot be imported: it is no whole PyTorch file"),
         (("export", "--format", "official", "--out", "x"), 3, "run 'trial' has no commit"),
         (("replay", "7"), 3, "run 'trial' has kept nothing of step 7"),
+        (
+            ("export", "--format", "official", "--out", "x", "--step", "best"),
+            3,
+            "no best commit yet",
+        ),
+        (
+            ("export", "--format", "official", "--out", "x", "--step", "worst"),
+            2,
+            "'worst' is not a",
+        ),
         (("export", "--format", "onnx", "--out", "x"), 2, "'onnx' is not one of"),
     ],
 )
@@ -151,3 +162,21 @@ def test_an_unknown_step_is_answered_with_those_there_are(
 
     assert result.exit_code == 3
     assert "no commit at step 9; it has: 0" in result.stderr
+
+
+def test_the_best_commit_is_exported_by_its_mark(
+    tmp_path: Path, recipe: str, recipe_values: dict[str, Any], official: str
+) -> None:
+    call(recipe, "import", official)
+    storage = open_storage(recipe_values["root_uri"])
+    commit = newest_commit(storage, "trial")
+    assert commit is not None
+    best = BestCommit("knn/demo/top1", 0, 0.5, commit.weights_sha256, commit.attempt)
+    write_json(storage, best_key("trial"), asdict(best))
+    put_commit(storage, replace(commit, step=9, weights_sha256="0" * 64))  # newer, and worse
+
+    out = tmp_path / "best.safetensors"
+    result = call(recipe, "export", "--format", "safetensors", "--step", "best", "--out", str(out))
+
+    assert result.exit_code == 0
+    assert out.exists()

@@ -2,17 +2,52 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sigma_pipeline.data_prep.config import ViewConfig
+from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.infra.errors import StageError
+from sigma_pipeline.infra.storage import write_json
 from sigma_pipeline.infra.tracking import Tracker, noted_status
+from sigma_pipeline.jobs.backlog import TaskLimits
+from sigma_pipeline.jobs.best_commit import BestCommit, best_key
+from sigma_pipeline.jobs.cells import Trial
+from sigma_pipeline.jobs.commits import commit_prefix
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, record_grid
 from sigma_pipeline.pipeline.cli import cli
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.services import Services
 from tests.pipeline.slurm_fake import FakeSlurm
+
+
+@pytest.fixture
+def planned() -> PlannedTrial:
+    """A trial of k-NN on the demo dataset."""
+    return PlannedTrial(
+        trial=Trial(
+            benchmark="knn",
+            version=1,
+            settings={},
+            train=None,
+            test=DatasetRef("demo", "val", "v1"),
+            view=ViewConfig(),
+            clips_version=1,
+            features_version=1,
+            pooling="mean",
+            precision="fp32",
+        ),
+        label="knn",
+        cost="cheap",
+        every=None,
+        best=None,
+        seeds=(0,),
+        limits=TaskLimits(),
+        skipped=None,
+    )
 
 
 def call(*words: str) -> Result:
@@ -34,6 +69,22 @@ def test_the_status_is_shown_though_mlflow_is_down(
     assert result.exit_code == 0
     assert "SLURM job 7 runs on n[1-2]" in result.stdout
     assert result.stderr.startswith("warning: MLflow at http://127.0.0.1:9: refused")
+
+
+def test_the_status_tells_the_best_commit_and_the_time_that_is_left(
+    recipe_path: str, services: Services, slurm: FakeSlurm, planned: PlannedTrial
+) -> None:
+    storage = services.storage
+    record_grid(storage, services.run_name, [planned])
+    best = BestCommit("knn/demo/top1", 40, 0.53125, "0" * 64, "a1")
+    write_json(storage, best_key(services.run_name), asdict(best))
+    storage.write(f"{commit_prefix(services.run_name, 40, 'a1')}/commit.json", b"")
+
+    result = call("status", "--config", recipe_path)
+
+    assert "knn on demo: 0 done, 0 failed, 1 missing" in result.stdout
+    assert "time left is not known, knn on demo not counted: none is done yet" in result.stdout
+    assert "best commit by knn/demo/top1: step 40, 0.5312" in result.stdout
 
 
 def test_logs_show_the_last_lines_and_say_of_which_file(
@@ -110,8 +161,9 @@ def test_leaving_a_cancel_early_says_that_the_jobs_still_save(
 
 
 def test_looking_at_a_run_waits_for_no_heavy_library() -> None:
-    modules = ("cancelling", "cli_control", "grid_lines", "run_logs", "status", "tracked_run")
+    modules = ("cancelling", "cli_control", "run_logs", "status", "tracked_run")
     imports = "; ".join(f"import sigma_pipeline.pipeline.{name}" for name in modules)
+    imports += "; import sigma_pipeline.jobs.scores"
     heavy = "{'torch', 'mlflow', 'submitit', 'ray', 'deepspeed', 'scipy'}"
     script = f"import sys; {imports}; sys.exit(sorted({heavy} & sys.modules.keys()) or 0)"
 

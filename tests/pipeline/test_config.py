@@ -95,8 +95,8 @@ def test_every_packaged_recipe_loads_and_names_its_run_after_itself(name: str) -
             "evaluate.cells.0: dataset 'clips' has no split 'dev'; it has: train, val",
         ),
         (
-            "evaluate.cells=[{benchmark: kn, dataset: clips}]",
-            "evaluate.cells.0.benchmark: input should be 'knn', 'linear' or 'uvos' (got 'kn')",
+            "evaluate.cells=[{benchmark: knn, dataset: clips, every: 2, best: 1}]",
+            "evaluate.cells.0: every and best exclude each other: set one of them",
         ),
         (
             "evaluate.supervised.dataset=x",

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from sigma_pipeline.data_prep.order import accumulation_steps
+from sigma_pipeline.jobs.benchmarks.table import build_benchmark
+from sigma_pipeline.jobs.obstacles import view_note
 from sigma_pipeline.pipeline.config import load_config
 from sigma_pipeline.pipeline.recipe_files import read_recipe, recipe_names
 
@@ -49,6 +51,15 @@ def test_the_change_that_is_spelled_out_leads_to_a_documented_size(name: str) ->
     size = [train.nodes, train.gpus_per_node, config.train.micro_batch_clips]
     assert size in [numbers[:3] for numbers, _ in documented_sizes(name)]
     assert train != own.launch.train
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_protocol_loses_its_own_view_to_the_one_of_all(name: str) -> None:
+    evaluate = load_config(name).evaluate
+
+    for number, cell in enumerate(evaluate.cells):
+        benchmark = build_benchmark(cell.benchmark, cell.settings)
+        assert view_note(evaluate, number, benchmark) is None
 
 
 @pytest.mark.parametrize("name", PAPER)

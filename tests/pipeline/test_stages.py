@@ -146,6 +146,24 @@ def test_a_wrong_benchmark_setting_is_found_before_any_stage_starts(
     assert str(caught.value) == ("evaluate.cells.0.settings.kk: unknown key; did you mean 'k'?")
 
 
+def test_an_unknown_benchmark_is_found_with_all_else_that_is_wrong(
+    recipe_path: str, services: Services
+) -> None:
+    cells = "[{benchmark: kn, dataset: clips}, {benchmark: uvos, dataset: clips, view: {crops: 2}}]"
+    short = "{benchmark: linear, dataset: clips, view: {num_frames: 32}}"
+    config = load_config(recipe_path, [f"evaluate.cells={cells[:-1]}, {short}]"])
+
+    with pytest.raises(ConfigError) as caught:
+        check_stages((StageName.EVALUATE,), config, services.storage)
+
+    first, second, third = str(caught.value).split("; evaluate.")
+    assert first.startswith(
+        "evaluate.cells.0.benchmark: there is no benchmark 'kn', only davis, knn, linear"
+    )
+    assert second.startswith("cells.1.view: uvos reads a feature of each token")
+    assert third.startswith("cells.2.view.num_frames: clips of 32 frames are not for this model")
+
+
 def test_two_splits_where_groups_are_left_out_are_found_before_any_stage_starts(
     recipe_path: str, services: Services
 ) -> None:

@@ -62,3 +62,37 @@ def test_columns_name_the_dataset_when_there_are_several() -> None:
     header = format_scores([TableRow("untrained", 0, cells)])[0]
 
     assert header.split("  ")[-2:] == ["knn demo top1", "knn ucf101 top1"]
+
+
+def test_the_best_commit_bears_a_star() -> None:
+    rows = [
+        TableRow("untrained", 0, (done("knn", score("top1", 0.125)),)),
+        TableRow("step 100", 100, (done("knn", score("top1", 0.5)),), is_best=True),
+    ]
+
+    assert format_scores(rows) == [
+        "encoder          knn top1",
+        "untrained   0.125 +-0.050",
+        "step 100 *  0.500 +-0.050",
+        "* the best commit",
+    ]
+
+
+def test_of_remarks_that_differ_the_last_encoder_s_stands_for_all() -> None:
+    rows = [
+        TableRow("untrained", 0, (done("knn", score("top1", 0.5), reason="a rate of 1"),)),
+        TableRow("step 9", 9, (done("knn", score("top1", 0.5), reason="a rate of 2"),)),
+    ]
+
+    assert format_scores(rows)[3:] == ["knn on demo, step 9: a rate of 2"]
+
+
+def test_columns_that_do_not_fit_stand_in_a_table_below() -> None:
+    cells = tuple(done(f"benchmark{i}", score("top1", 0.5)) for i in range(8))
+
+    lines = format_scores([TableRow("untrained", 0, cells)])
+
+    assert lines[2] == ""
+    assert [line.split()[0] for line in (*lines[:2], *lines[3:])] == ["encoder", "untrained"] * 2
+    assert max(map(len, lines)) <= 120
+    assert sum(line.count("0.500 +-0.050") for line in lines) == 8

@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 
 from sigma_pipeline.infra.errors import MissingInputError, StageError
-from sigma_pipeline.infra.journal import Journal, read_entries
+from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs import evaluation
-from sigma_pipeline.jobs.backlog import Outcome, Task
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
-from sigma_pipeline.jobs.evaluation import Evaluation
-from sigma_pipeline.jobs.grid import plan_grid
+from sigma_pipeline.jobs.evaluation_record import PICTURE_NAME
 from sigma_pipeline.jobs.planned_trials import read_grid
 from sigma_pipeline.jobs.scores import score_table
+from tests.jobs.evaluation.in_process import InProcess
 
 KNN = {"benchmark": "knn", "settings": {"k": 5}}
 UVOS = {"benchmark": "uvos", "settings": {"restarts": 1}}
@@ -25,56 +23,6 @@ UVOS = {"benchmark": "uvos", "settings": {"restarts": 1}}
 AddCommit = Callable[..., Commit]
 MakeRequest = Callable[..., EvaluateRequest]
 Evaluate = Callable[..., int]
-
-
-class InProcess:
-    """Runs each task when asked what has finished."""
-
-    num_free = 1
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-        self._submitted: list[Task] = []
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits to be run."""
-        return not self._submitted
-
-    def start(self) -> None:
-        """Always ready."""
-
-    def submit(self, task: Task) -> None:
-        """Puts the task aside."""
-        self.titles.append(task.title)
-        self._submitted.append(task)
-
-    def finished(self, timeout_s: float) -> list[Outcome]:
-        """Runs what was put aside."""
-        outcomes = [self._outcome(task) for task in self._submitted]
-        self._submitted.clear()
-        return outcomes
-
-    @staticmethod
-    def _outcome(task: Task) -> Outcome:
-        try:
-            task.function(*task.arguments)
-        except StageError as error:
-            return Outcome(task, f"StageError: {error}", "where")
-        return Outcome(task)
-
-
-@pytest.fixture
-def workers() -> InProcess:
-    return InProcess()
-
-
-@pytest.fixture
-def evaluate(storage: Storage, journal: Journal, workers: InProcess) -> Evaluate:
-    def run(request: EvaluateRequest, follow: Callable[[], bool] | None = None) -> int:
-        return Evaluation(storage, journal, plan_grid(storage, request), workers).run(follow)
-
-    return run
 
 
 def _points(storage: Storage) -> Counter[tuple[str, int]]:
@@ -258,12 +206,11 @@ def test_each_commit_gets_one_picture(
     evaluate(request)
 
     pictures: list[dict[str, Any]] = [
-        dict(entry.fields) for entry in read_entries(storage, "r1")[0] if entry.kind == "picture"
+        dict(entry.fields)
+        for entry in read_entries(storage, "r1")[0]
+        if entry.kind == "picture" and entry.fields["name"] == PICTURE_NAME
     ]
-    assert [(one["name"], one["step"]) for one in pictures] == [
-        (evaluation.PICTURE_NAME, 0),
-        (evaluation.PICTURE_NAME, 40),
-    ]
+    assert [one["step"] for one in pictures] == [0, 40]
     assert all(storage.read(one["key"]).startswith(b"\x89PNG") for one in pictures)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import safetensors.numpy
 
 from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.data_prep.rows import encode_rows
@@ -19,7 +18,7 @@ from sigma_pipeline.jobs.cells import CellRecord
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
-from sigma_pipeline.jobs.features import extract_features, load_features
+from sigma_pipeline.jobs.features import ready_features
 from sigma_pipeline.jobs.grid import plan_grid
 from sigma_pipeline.jobs.scoring import run_cell
 
@@ -60,23 +59,7 @@ def test_features_carry_the_groups_of_their_samples(
     grid = plan_grid(grouped, make_request(left_out("knn")))
     request = grid.features(grid.trials[0].trial, committed_encoder(add_commit(0)))[0]
 
-    extract_features(grouped, request, str(tmp_path))
-
-    assert load_features(grouped, request.key).groups == GROUPS
-
-
-def test_features_from_before_there_were_groups_have_none(
-    storage: Storage, make_request: MakeRequest, add_commit: AddCommit, tmp_path: Path
-) -> None:
-    grid = plan_grid(storage, make_request({"benchmark": "knn"}))
-    request = grid.features(grid.trials[0].trial, committed_encoder(add_commit(0)))[1]
-    extract_features(storage, request, str(tmp_path))
-    features = load_features(storage, request.key)
-    older = {"labels": features.labels, "pooled": features.pooled}
-    header = {"keys": '["a", "b"]', "num_classes": "3"}
-    storage.write(request.key, safetensors.numpy.save(older, header))
-
-    assert load_features(storage, request.key).groups == [None, None]
+    assert ready_features(grouped, request, str(tmp_path)).groups == GROUPS
 
 
 @pytest.mark.parametrize("benchmark", ["knn", "linear"])
@@ -88,15 +71,13 @@ def test_a_split_is_encoded_once_and_all_of_it_is_scored(
     benchmark: str,
 ) -> None:
     grid = plan_grid(grouped, make_request(left_out(benchmark)))
-    source = committed_encoder(add_commit(0))
-    cell = grid.trials[0].cells("r1", source)[0]
-    requests = grid.features(cell.trial, source)
+    cell = grid.trials[0].cells("r1", committed_encoder(add_commit(0)))[0]
 
-    run_cell(grouped, cell, requests, str(tmp_path))
+    run_cell(grouped, grid.cell_request(grid.trials[0], cell))
 
     record = CellRecord.read(grouped, cell)
     assert record is not None
-    assert len(grouped.list("runs/r1/features")) == 1
+    assert len({key.split("/")[3] for key in grouped.list("runs/r1/features")}) == 1
     assert "each of 4 groups left out in turn: 12 samples" in record.notes
     assert record.scores[0].value > 0.6  # as with two splits: colours are the same for all
     outcomes = pq.read_table(io.BytesIO(grouped.read(record.outcomes)))
