@@ -1,5 +1,5 @@
-# make setup | demo | learn | test | test-slow | test-s3 | test-slurm | test-gpu | bench-index |
-#      bench-data | bench-model | bench-train | clean
+# make setup | demo | learn | frozen | test | test-slow | test-s3 | test-slurm | test-gpu |
+#      bench-index | bench-data | bench-model | bench-train | bench-evaluate | clean
 #
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
 #   make setup TORCH_INDEX_URL=<a PyTorch wheel index>     handed to pip for torch alone
@@ -10,8 +10,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo learn test test-slow test-s3 test-slurm test-gpu bench-index bench-data \
-  bench-model bench-train clean
+.PHONY: setup demo learn frozen test test-slow test-s3 test-slurm test-gpu bench-index bench-data \
+  bench-model bench-train bench-evaluate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,11 @@ demo: setup
 # two quiet cores. Videos: the folder that SIGMA_TEST_DATA names, with its SOURCES.csv.
 learn: setup
 	$(BIN)/python -m tests.bench.learn
+
+# Every benchmark of a frozen encoder on real actions and DAVIS sequences, untrained beside trained,
+# into build/frozen: a quarter of an hour on two busy cores. Videos: as for learn.
+frozen: setup
+	$(BIN)/python -m tests.bench.frozen
 
 # What these expect is what CPUs compute; tests of GPUs have a target of their own.
 test test-slow: export CUDA_VISIBLE_DEVICES :=
@@ -99,6 +104,11 @@ bench-model: setup
 # a machine with nothing else to do. With SLURM too where `eval "$$(infra/slurm/up.sh)"` was typed.
 bench-train: setup
 	$(BIN)/python -m tests.bench.train
+
+# What features that benchmarks share save, and seconds from a commit to its first score: 10 minutes
+# of a machine with nothing else to do. With SLURM too, as above.
+bench-evaluate: setup
+	$(BIN)/python -m tests.bench.evaluate
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -7,7 +7,6 @@ Parts are ``shards`` and ``clips``; both when none is named. Takes some minutes 
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench import clips, shards
+from tests.bench.options import REPOSITORY, parsed, videos_parser
 from tests.bench.rows import Row
 
-REPOSITORY = Path(__file__).parents[2]
 PARTS = ("shards", "clips")
 
 
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
         "clips": clips.measure,
     }
     results: dict[str, list[Row]] = {}
-    for part in options.parts or PARTS:
+    for part in options.parts:
         with TemporaryDirectory() as folder:
             results[part] = measures[part](Path(folder), options.data)
         sys.stdout.write(_table(part, results[part]))
@@ -39,17 +38,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    data = os.environ.get("SIGMA_TEST_DATA", REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=data, help="folder of real videos")
+    parser = videos_parser(__doc__)
     parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench-data.json")
-    parser.add_argument("parts", nargs="*", metavar="PART", help="; ".join(PARTS))
-    options = parser.parse_args(arguments)
-    if not options.data.is_dir():
-        parser.error(f"no videos in {options.data}; name their folder with --data")
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    return options
+    return parsed(parser, arguments, PARTS)
 
 
 def _table(part: str, rows: Sequence[Row]) -> str:

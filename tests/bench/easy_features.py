@@ -65,5 +65,5 @@ def _feature_set(
         groups=[row.group for row in index.rows],
         labels=np.asarray(index.labels),
         num_classes=int(index.labels.max()) + 1,
-        pooled=pooled.numpy(),
+        pooled=pooled.numpy()[:, None],
     )

@@ -10,7 +10,6 @@ stands what two features reach that nobody has to learn.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -27,8 +26,8 @@ from sigma_pipeline.jobs.scores import TableRow, score_table
 from sigma_pipeline.pipeline.config import load_config
 from sigma_pipeline.pipeline.table import aligned
 from tests.bench.easy_features import EASY, easy_scores
+from tests.bench.options import REPOSITORY, parsed, videos_parser, with_settings
 
-REPOSITORY = Path(__file__).parents[2]
 RECIPE = "learn_actions"
 OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "sigma": (),
@@ -145,16 +144,10 @@ def _sources(data: Path) -> list[str]:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    data = os.environ.get("SIGMA_TEST_DATA", REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=data, help="folder of real videos")
+    parser = with_settings(videos_parser(__doc__))
     parser.add_argument("--store", type=Path, default=REPOSITORY / "build" / "learn")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    options = parser.parse_args(arguments)
-    if not (options.data / "SOURCES.csv").is_file():
-        parser.error(f"no SOURCES.csv in {options.data}; name the folder of videos with --data")
-    return options
+    return parsed(parser, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sigma_pipeline.pipeline.config import load_config
-from tests.bench.train import GOAL_WAIT_PERCENT, PARTS, RECIPE, Figure, _options, commits, main
+from tests.bench.figure import Figure
+from tests.bench.train import GOAL_WAIT_PERCENT, PARTS, RECIPE, _options, commits, main
 from tests.bench.train import scaling as scaling_of
 from tests.bench.train_steps import Trained
 

@@ -19,46 +19,22 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sigma_pipeline.pipeline.config import PipelineConfig, load_config
 from sigma_pipeline.pipeline.services import open_services
 from sigma_pipeline.pipeline.sharding import run_shard_stage
 from sigma_pipeline.pipeline.training_plan import parameter_count
+from tests.bench.figure import Figure, write_table
+from tests.bench.options import REPOSITORY, parsed, videos_parser, with_settings
 from tests.bench.train_restart import restart_here, restart_on_slurm
 from tests.bench.train_steps import Trained, plain_save_s, train_at_once
 
-REPOSITORY = Path(__file__).parents[2]
 RECIPE = Path(__file__).with_name("train.yaml")
 PARTS = ("scaling", "commits", "restart")
 GOAL_WAIT_PERCENT = 5.0
 _COMMITS = 3  # in the course of a training
 _BYTES_OF_STATE = 3 * 4  # weight and two moments
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    value: float
-    unit: str
-    at_most: float | None = None
-    """The goal."""
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether the goal is, where there is one."""
-        return self.at_most is None or self.value <= self.at_most
-
-    def line(self) -> str:
-        """As Markdown."""
-        goal = ""
-        if self.at_most is not None:
-            verdict = "met" if self.is_reached else "**missed**"
-            goal = f"at most {self.at_most:g}: {verdict}"
-        return f"| {self.what} | {self.value:.3g} | {self.unit} | {goal} |\n"
 
 
 def scaling(
@@ -145,38 +121,20 @@ def _settings(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    data = os.environ.get("SIGMA_TEST_DATA", REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=data, help="folder of real videos")
+    parser = with_settings(videos_parser(__doc__))
     parser.add_argument("--steps", type=int, default=30, help="of each training")
     parser.add_argument("--repeats", type=int, default=2, help="of each training")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("parts", nargs="*", metavar="PART", help="; ".join(PARTS))
-    options = parser.parse_args(arguments)
-    if not (options.data / "SOURCES.csv").is_file():
-        parser.error(f"no SOURCES.csv in {options.data}; name the folder of videos with --data")
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    options.parts = options.parts or list(PARTS)
-    return options
+    return parsed(parser, arguments, PARTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and says where a goal is missed."""
     options = _options(arguments)
-    load, _, _ = os.getloadavg()
     build = REPOSITORY / "build"
     build.mkdir(exist_ok=True)
-    sys.stdout.write(f"{os.cpu_count()} cores, load {load:.2f} before the start\n\n")
-    sys.stdout.write("| what | value | unit | goal |\n|---|--:|---|---|\n")
-    is_reached = True
     # Below build/: its disk is the one that a store on this machine has.
     with tempfile.TemporaryDirectory(dir=build, prefix="bench-train-") as folder:
-        for figure in measure(options, Path(folder)):
-            is_reached &= figure.is_reached
-            sys.stdout.write(figure.line())
-            sys.stdout.flush()
-    return int(not is_reached)
+        return int(not write_table(measure(options, Path(folder))))
 
 
 if __name__ == "__main__":

@@ -10,21 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from sigma_pipeline.infra.journal import Entry, read_entries
 from sigma_pipeline.infra.storage import Storage, open_storage, read_json
+from tests.bench.until import until
 
 RECIPE = Path(__file__).with_name("train.yaml")
 _STEPS_BEFORE = 4
-_POLL_S = 0.05
 _PATIENCE_S = 180
-
-T = TypeVar("T")
 
 
 def restart_here(settings: Sequence[str], folder: Path) -> dict[str, float]:
@@ -38,7 +36,7 @@ def restart_here(settings: Sequence[str], folder: Path) -> dict[str, float]:
         ended_s = time.time()
         with _ended_at_last(_command(settings, log)):
             later = _first_step(folder, "here", after=first.name)
-        _until(later.has_ended, "the last processes to end")
+        until(later.has_ended, "the last processes to end", _PATIENCE_S)
     phases = {"until the command has ended": ended_s - killed_s}
     return phases | later.phases(ended_s, "until the processes begin")
 
@@ -107,15 +105,21 @@ class Attempt:
 
 def _run_until_committed(folder: Path, run_name: str) -> Attempt:
     storage = open_storage(str(folder / "store"))
-    attempt = _until(lambda: _newest(storage, run_name, after=""), f"an attempt at {run_name}")
-    _until(lambda: _has_commit(storage, run_name), f"a commit of {run_name}")
+    attempt = until(
+        lambda: _newest(storage, run_name, after=""), f"an attempt at {run_name}", _PATIENCE_S
+    )
+    until(lambda: _has_commit(storage, run_name), f"a commit of {run_name}", _PATIENCE_S)
     return attempt
 
 
 def _first_step(folder: Path, run_name: str, *, after: str) -> Attempt:
     storage = open_storage(str(folder / "store"))
-    attempt = _until(lambda: _newest(storage, run_name, after), f"an attempt after {after}")
-    _until(lambda: [e for e in attempt.entries() if e.kind == "metrics"], "its first step")
+    attempt = until(
+        lambda: _newest(storage, run_name, after), f"an attempt after {after}", _PATIENCE_S
+    )
+    until(
+        lambda: [e for e in attempt.entries() if e.kind == "metrics"], "its first step", _PATIENCE_S
+    )
     return attempt
 
 
@@ -130,16 +134,6 @@ def _has_commit(storage: Storage, run_name: str) -> bool:
     return any(key.endswith("/commit.json") for key in storage.list(folder))
 
 
-def _until(look: Callable[[], T | None], what: str) -> T:
-    """What ``look`` finds in the end."""
-    give_up_s = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < give_up_s:
-        if found := look():
-            return found
-        time.sleep(_POLL_S)
-    raise SystemExit(f"waited {_PATIENCE_S} s for {what} in vain")
-
-
 def _kill(attempt: Attempt) -> float:
     """Ends its first rank without a word; when that was."""
     os.kill(attempt.pid, signal.SIGKILL)
@@ -150,7 +144,9 @@ def _cancel(job_id: str) -> None:
     """Ends a job of SLURM, and waits until nothing of it is left."""
     subprocess.run(["scancel", job_id], check=True)
     asked = ["squeue", "--noheader", "--jobs", job_id]
-    _until(lambda: not subprocess.check_output(asked).strip(), f"the end of job {job_id}")
+    until(
+        lambda: not subprocess.check_output(asked).strip(), f"the end of job {job_id}", _PATIENCE_S
+    )
 
 
 def _command(settings: Sequence[str], log: IO[str]) -> subprocess.Popen[bytes]:
