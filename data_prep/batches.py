@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +29,8 @@ class Batch:
     """-1 where there is none."""
     replaced: tuple[Replaced, ...] = ()
     """Samples that could not be read, in whose place others were taken."""
+    targets: Float32[Tensor, "batch ..."] | None = None
+    """What else is to be learned from each clip; see ``ClipPlan.target``."""
 
     def pin_memory(self) -> Self:
         """A copy in page-locked memory; the loader asks for it where there is a GPU."""
@@ -38,6 +40,18 @@ class Batch:
             positions=self.positions.pin_memory(),
             samples=self.samples.pin_memory(),
             labels=self.labels.pin_memory(),
+            targets=None if self.targets is None else self.targets.pin_memory(),
+        )
+
+    def reordered(self, order: Int64[Tensor, " batch"]) -> Self:
+        """The same clips in another order; ``order`` has their numbers here."""
+        return replace(
+            self,
+            clip=self.clip[order],
+            positions=self.positions[order],
+            samples=self.samples[order],
+            labels=self.labels[order],
+            targets=None if self.targets is None else self.targets[order],
         )
 
 

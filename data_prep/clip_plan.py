@@ -38,7 +38,11 @@ def groups_of(span: Span, clips_per_decode: int) -> Iterator[Group]:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """How clips are cut from whatever sample stands at a position."""
+    """How clips are cut from whatever sample stands at a position.
+
+    Those that learn from more than a class make a plan of their own, which knows the annotations:
+    it may choose the frames, and says what is to be learned from them. Picklable.
+    """
 
     clip: ClipConfig
     num_frames: int
@@ -49,8 +53,15 @@ class ClipPlan:
         """The generator of one purpose at one position of an epoch."""
         return generator(self.seed, epoch, position, purpose)
 
-    def frames(self, source: ClipSource, epoch: int, first: int) -> NDArray[np.int64]:
-        """Frames of the clips of the group at ``first``, counted from the sample's first one."""
+    def frames(self, sample: int, source: ClipSource, epoch: int, first: int) -> NDArray[np.int64]:
+        """Frames of the clips of the group at ``first``, counted from the sample's first one.
+
+        Args:
+            sample: its number in the pool.
+            source: the same sample.
+            epoch: counted from 0.
+            first: position that draws for the group.
+        """
         draws = self.draws(epoch, first, "start")
         if self.clip.sampling == "segments":
             return segment_frames(source.frames, self.num_frames, draws.random(self.num_frames))
@@ -66,3 +77,22 @@ class ClipPlan:
         """The rectangle of the clip at ``position``."""
         draws = self.draws(epoch, position, "crop")
         return training_crop(source.height, source.width, self.frame_size_px, self.clip, draws)
+
+    def target(
+        self,
+        sample: int,
+        source: ClipSource,
+        epoch: int,
+        first: int,
+        frames: NDArray[np.int64],
+    ) -> NDArray[np.float32] | None:
+        """What is to be learned from a clip, of one shape for all; None: its class, or nothing.
+
+        Args:
+            sample: its number in the pool.
+            source: the same sample.
+            epoch: counted from 0.
+            first: position that has drawn for the group.
+            frames: of the clip, as ``frames`` has chosen them.
+        """
+        return None

@@ -67,7 +67,13 @@ class HotColumns:
     @property
     def samples_per_shard(self) -> NDArray[np.int64]:
         """Shape [shards]: how many there are of each shard that has any, in their order."""
-        return np.bincount(self._codes["tar"], minlength=len(self._values["tar"]))
+        return np.bincount(self.shards, minlength=len(self._values["tar"]))
+
+    @property
+    def shards(self) -> NDArray[np.integer]:
+        """Shape [samples]: number of the shard of each, counted from the first that has any."""
+        codes: NDArray[np.integer] = self._codes["tar"]
+        return codes
 
     def source(self, i: int) -> ClipSource:
         """What is known of row ``i``."""
@@ -87,6 +93,10 @@ class HotColumns:
         files = self._frame_files[i]
         return _pairs(files) if files.is_valid else []
 
+    def part(self, positions: NDArray[np.integer]) -> "ChosenColumns":
+        """The columns of these rows, in that order."""
+        return ChosenColumns(self, positions)
+
     def _keyframes(self, i: int) -> tuple[Sequence[int], Sequence[int]]:
         """Frame numbers, and timestamps."""
         count, *runs = (self._numbers[name].item(i) for name in RUN)
@@ -95,6 +105,44 @@ class HotColumns:
             return frames, pts
         first, step, first_pts, pts_step = runs
         return _run(first, step, count), _run(first_pts, pts_step, count)
+
+
+class ChosenColumns:
+    """``HotColumns`` of some rows: their places among all, whose memory it is."""
+
+    def __init__(self, whole: HotColumns, positions: NDArray[np.integer]) -> None:
+        """Takes the columns of all rows, and which of them: shape [rows of the part]."""
+        self._whole = whole
+        self._positions = positions
+        self.labels: NDArray[np.int64] = whole.labels[positions]
+        """See ``HotColumns``."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._positions)
+
+    def __reduce__(self) -> tuple[type["ChosenColumns"], tuple[HotColumns, NDArray[np.integer]]]:
+        """Without what is looked up."""
+        return type(self), (self._whole, self._positions)
+
+    @property
+    def samples_per_shard(self) -> NDArray[np.int64]:
+        """See ``HotColumns``; shards in the order in which their first samples come."""
+        shards = self._whole.shards[self._positions]
+        _, firsts, counts = np.unique(shards, return_index=True, return_counts=True)
+        return counts[np.argsort(firsts)]
+
+    def source(self, i: int) -> ClipSource:
+        """What is known of row ``i`` of the part."""
+        return self._whole.source(self._positions.item(i))
+
+    def frame_files(self, i: int) -> list[tuple[int, int]]:
+        """See ``HotColumns``."""
+        return self._whole.frame_files(self._positions.item(i))
+
+    def part(self, positions: NDArray[np.integer]) -> "ChosenColumns":
+        """The columns of these rows of the part, in that order."""
+        return ChosenColumns(self._whole, self._positions[positions])
 
 
 def _run(first: int, step: int, count: int) -> range:

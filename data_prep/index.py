@@ -5,7 +5,7 @@ benchmarks. The manifest is put last, so a split without one does not exist yet.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sigma_pipeline.data_prep.hot_columns import ClipSource, HotColumns
+from sigma_pipeline.data_prep.hot_columns import ChosenColumns, ClipSource, HotColumns
 from sigma_pipeline.data_prep.hot_index import FORMAT, MappedColumns, made_once, write_hot
 from sigma_pipeline.data_prep.hot_packing import pack, pack_rows
 from sigma_pipeline.data_prep.rows import ParquetRows, SampleRow, rows_table
@@ -62,7 +62,7 @@ class Index:
         classes: Sequence[str],
         root_hash: str,
         rows: Sequence[SampleRow],
-        hot: HotColumns | None = None,
+        hot: HotColumns | ChosenColumns | None = None,
     ) -> None:
         """Takes what the manifest and ``index.parquet`` say; ``load`` reads them.
 
@@ -140,6 +140,20 @@ class Index:
         all_keys = rows.keys() if isinstance(rows, ParquetRows) else (row.key for row in rows)
         return {key: number for number, key in enumerate(all_keys) if key in wanted}
 
+    def annotations(self) -> Iterator[str | None]:
+        """Of each sample, in their order."""
+        rows = self.rows
+        if isinstance(rows, ParquetRows):
+            return rows.annotations()
+        return (row.annotation for row in rows)
+
+    def has_labels(self) -> bool:
+        """Whether any sample has a class, or several."""
+        rows = self.rows
+        if isinstance(rows, ParquetRows):
+            return rows.has_labels()
+        return any(row.label is not None or row.labels for row in rows)
+
     def has_masks(self) -> bool:
         """Whether any sample has an object mask."""
         rows = self.rows
@@ -148,9 +162,22 @@ class Index:
         return any(row.mask_members for row in rows)
 
     def part(self, samples: Sequence[int]) -> Self:
-        """An index of just these samples, as the split has them in that order."""
-        rows = [self.rows[i] for i in samples]
-        return type(self)(self.ref, self.classes, self.root_hash, rows)
+        """An index of just these samples, as the split has them in that order.
+
+        It reads nothing, and other processes get little more than which samples they are.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        narrow = np.min_scalar_type(len(self))
+        positions = np.arange(len(self), dtype=narrow)[np.asarray(samples, dtype=np.int64)]
+        rows = self.rows
+        if isinstance(rows, ParquetRows):
+            rows = rows.part(positions)
+        else:
+            rows = [rows[i] for i in positions.tolist()]
+        hot = self._hot.part(positions)
+        return type(self)(self.ref, self.classes, self.root_hash, rows, hot)
 
     def read_media(self, storage: Storage, i: int) -> bytes:
         """The video file of sample ``i``.

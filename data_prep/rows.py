@@ -7,6 +7,7 @@ neither writing nor looking up one row takes the memory of the whole.
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any, BinaryIO, NamedTuple, Self, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sigma_pipeline.data_prep.items import Media
+from sigma_pipeline.data_prep.row_groups import RowGroups
 
 ROWS_PER_GROUP = 1 << 16
 _ITERATED_ROWS = 1024
@@ -174,13 +177,14 @@ def table_bytes(table: pa.Table) -> bytes:
 
 
 class ParquetRows(Sequence[SampleRow]):
-    """The rows of an ``index.parquet``, read by row group when they are asked for.
+    """The rows of an ``index.parquet``, or some of them, read by row group when asked for.
 
     Picklable: what has been read stays behind.
     """
 
     def __init__(self, source: Path | bytes) -> None:
         self._source = source
+        self._chosen: NDArray[np.integer] | None = None
         with self._open() as file:
             metadata = file.metadata
         groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -189,7 +193,7 @@ class ParquetRows(Sequence[SampleRow]):
 
     def __len__(self) -> int:
         """Number of rows."""
-        return int(self._starts[-1])
+        return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
 
     @overload
     def __getitem__(self, i: int) -> SampleRow: ...
@@ -202,6 +206,8 @@ class ParquetRows(Sequence[SampleRow]):
         if isinstance(i, slice):
             return [self[j] for j in range(*i.indices(len(self)))]
         place = range(len(self))[i]
+        if self._chosen is not None:
+            place = int(self._chosen[place])
         group = int(np.searchsorted(self._starts, place, side="right")) - 1
         table = self._read_group(group).slice(place - int(self._starts[group]), 1)
         return SampleRow.from_plain(table.to_pylist()[0])
@@ -215,6 +221,19 @@ class ParquetRows(Sequence[SampleRow]):
         """The keys of all rows, in their order; far quicker than reading the rows."""
         for batch in self.batches(["key"], ROWS_PER_GROUP):
             yield from batch["key"].to_pylist()
+
+    def annotations(self) -> Iterator[str | None]:
+        """The annotations of all rows, in their order; far quicker than reading the rows."""
+        for batch in self.batches(["annotation"]):
+            yield from batch["annotation"].to_pylist()
+
+    def has_labels(self) -> bool:
+        """Whether any row has a class, or several; far quicker than reading the rows."""
+        return any(
+            row["label"] is not None or row["labels"]
+            for batch in self.batches(["label", "labels"], ROWS_PER_GROUP)
+            for row in batch.to_pylist()
+        )
 
     def has_masks(self) -> bool:
         """Whether any row has an object mask; far quicker than reading the rows."""
@@ -231,10 +250,25 @@ class ParquetRows(Sequence[SampleRow]):
     ) -> Iterator[pa.RecordBatch]:
         """The columns named, or all, of so many rows at a time."""
         with self._open() as file:
-            yield from file.iter_batches(rows, columns=columns, use_threads=False)
+            if self._chosen is None:
+                yield from file.iter_batches(rows, columns=columns, use_threads=False)
+                return
+            groups = RowGroups(file, self._starts, columns)
+            for first in range(0, len(self), rows):
+                yield from groups.take(self._chosen[first : first + rows]).to_batches()
+
+    def part(self, positions: NDArray[np.integer]) -> Self:
+        """The rows at these places, in that order; reads nothing.
+
+        Args:
+            positions: shape [rows of the part], each from 0 to less than there are rows here.
+        """
+        part = copy(self)
+        part._chosen = positions if self._chosen is None else self._chosen[positions]
+        return part
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the row group in memory."""
+        """All but the row group in memory; of a part, too, which is a copy."""
         return {**vars(self), "_group": None}
 
     def _read_group(self, group: int) -> pa.Table:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sigma_pipeline.data_prep.batches import Batch, Span
@@ -20,6 +22,16 @@ from sigma_pipeline.data_prep.verdicts import BadSample
 from sigma_pipeline.infra.errors import StageError
 
 Clips = UInt8[Tensor, "clips 3 frames size size"]
+Target = NDArray[np.float32] | None
+
+
+class _Filled(NamedTuple):
+    """What clips of one sample were filled with."""
+
+    sample: int
+    target: Target
+    bad: list[Replaced]
+    """Samples in whose place it was taken."""
 
 
 class TrainClips:
@@ -39,13 +51,15 @@ class TrainClips:
         self._reader.prefetch([samples.item(group.positions[0] - span.first) for group in groups])
         size = self._plan.frame_size_px
         clip = torch.empty(len(samples), 3, self._plan.num_frames, size, size, dtype=torch.uint8)
+        targets: list[Target] = []
         replaced: list[Replaced] = []
         try:
             for group in groups:
                 slots = slice(group.positions.start - span.first, group.positions.stop - span.first)
-                sample, bad = self._fill(clip[slots], span.epoch, group, samples.item(slots.start))
-                samples[slots] = sample
-                replaced += bad
+                filled = self._fill(clip[slots], span.epoch, group, samples.item(slots.start))
+                samples[slots] = filled.sample
+                targets += [filled.target] * len(group.positions)
+                replaced += filled.bad
         except StageError as error:
             return error
         return Batch(
@@ -55,16 +69,14 @@ class TrainClips:
             torch.from_numpy(samples),
             torch.tensor([self._pool.source(sample).label for sample in samples.tolist()]),
             tuple(replaced),
+            _stacked(targets),
         )
 
-    def _fill(
-        self, clips: Clips, epoch: int, group: Group, sample: int
-    ) -> tuple[int, list[Replaced]]:
+    def _fill(self, clips: Clips, epoch: int, group: Group, sample: int) -> _Filled:
         """Fills ``clips`` from ``sample``, or from the first of its stand-ins that can be read.
 
-        Returns:
-            The sample that was taken, and those that were bad. A group that is cut by micro-batches
-            counts just where its first position is.
+        A group that is cut by micro-batches counts its bad samples just where its first position
+        is.
 
         Raises:
             StageError: the store does not answer, or all are bad.
@@ -72,24 +84,26 @@ class TrainClips:
         bad: list[Replaced] = []
         for tried in chain([sample], self._stand_ins(epoch, group, sample)):
             try:
-                self._read(clips, epoch, group, tried)
+                target = self._read(clips, epoch, group, tried)
             except BadSample as error:
                 bad.append(self._replaced(tried, error, epoch, group))
                 continue
-            return tried, bad if group.first in group.positions else []
+            return _Filled(tried, target, bad if group.first in group.positions else [])
         raise StageError(
             f"{bad[0].reason}; and so it went with the {len(bad) - 1} samples that were to take "
             f"its place. See what is broken with: sigma-pipeline shards verify "
             f"{bad[0].dataset}/{bad[0].split} (the same --config and --set)"
         )
 
-    def _read(self, clips: Clips, epoch: int, group: Group, sample: int) -> None:
+    def _read(self, clips: Clips, epoch: int, group: Group, sample: int) -> Target:
+        """Fills ``clips``; what is to be learned from each."""
         plan, source = self._plan, self._pool.source(sample)
         crops = [plan.crop(source, epoch, position) for position in group.positions]
-        frames = plan.frames(source, epoch, group.first)
+        frames = plan.frames(sample, source, epoch, group.first)
         self._reader.clips(sample, frames, crops, plan.frame_size_px, out=clips)
         for clip, position in zip(clips, group.positions, strict=True):
             self._augment(clip, epoch, position)
+        return plan.target(sample, source, epoch, group.first, frames)
 
     def _augment(
         self, clip: UInt8[Tensor, "3 frames size size"], epoch: int, position: int
@@ -123,3 +137,9 @@ class TrainClips:
             epoch=epoch,
             position=group.first,
         )
+
+
+def _stacked(targets: list[Target]) -> Tensor | None:
+    """One row for each clip; None where a plan has no targets."""
+    known = [target for target in targets if target is not None]
+    return torch.from_numpy(np.stack(known)) if known else None

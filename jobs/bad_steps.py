@@ -102,7 +102,7 @@ class BadSteps:
         self.in_a_row.append(step)
         shares = self._context.all_gather(self._share(batches, outcome))
         message = describe_bad_step(step, shares)
-        if self._num_dumps < MAX_DUMPS:
+        if self._num_dumps < MAX_DUMPS and self._request.learning is None:
             self._num_dumps += 1
             self._dump(step, batches, shares)
             message += f". Try its clips again with: sigma-pipeline checkpoints replay {step}"
@@ -121,6 +121,8 @@ class BadSteps:
             raise RollBackError(
                 f"{message}; the run goes on from its newest commit without these batches"
             )
+        if self._request.learning is not None:
+            raise StageError(f"{message}. Lower base_lr in the settings of this cell")
         raise StageError(
             f"{message}. The commits so far are intact. Lower train.optimizer.base_lr or set "
             "train.optimizer.gradient_clip_norm in a new run, or leave these batches out: run the "

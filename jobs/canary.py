@@ -6,18 +6,15 @@ up here instead of as a run that silently starts from scratch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.commits import Commit, train_folder
-from sigma_pipeline.model.config import ModelConfig
-from sigma_pipeline.model.sigma import Sigma, build_sigma
-from sigma_pipeline.model.teachers import TeacherTarget
+from sigma_pipeline.jobs.objective import Objective
 from sigma_pipeline.model.weights import restore_weights
 
 CANARY_CLIPS = 8
@@ -25,41 +22,35 @@ TOLERANCE = 1e-3
 """Relative. Other devices and thread counts move the loss by about 1e-6; a hard assignment that
 was nearly a tie may fall the other way and moves it by about 1e-4. Wrong weights move it by far
 more."""
+_LEAST_SCALE = 1e-2
+"""Of losses that differences are compared with. A model that has learned a few samples by heart has
+a loss near 0, which is a difference of larger numbers: rounding then moves it by its own size."""
+
+Canary = Mapping[str, Tensor]
+"""The fixed batch, as the objective wants it; [batch, ...] each."""
 
 
-@dataclass(frozen=True)
-class Canary:
-    """The fixed batch."""
-
-    clip: Tensor
-    """uint8 [batch, channels, frames, height, width]."""
-    mask: Tensor
-    """bool [batch, patches], True: hidden."""
-
-
-def store_canary(storage: Storage, run_name: str, clip: Tensor, mask: Tensor) -> None:
+def store_canary(storage: Storage, run_name: str, canary: Canary) -> None:
     """Keeps the first clips of a batch for the run, unless it has a canary already."""
-    tensors = {"clip": clip[:CANARY_CLIPS].contiguous(), "mask": mask[:CANARY_CLIPS].contiguous()}
+    tensors = {name: values[:CANARY_CLIPS].contiguous() for name, values in canary.items()}
     storage.write_if_absent(_key(run_name), safetensors.torch.save(tensors))
 
 
 def load_canary(storage: Storage, run_name: str) -> Canary:
     """The run's canary."""
-    tensors = safetensors.torch.load(storage.read(_key(run_name)))
-    return Canary(clip=tensors["clip"], mask=tensors["mask"])
+    return safetensors.torch.load(storage.read(_key(run_name)))
 
 
 class CanaryModel:
     """A model on the CPU for weights that are not those of any engine."""
 
-    def __init__(self, config: ModelConfig, seed: int, canary: Canary) -> None:
-        self._model = build_sigma(config, seed)
+    def __init__(
+        self, objective: Objective, canary: Canary, trained: nn.Module | None = None
+    ) -> None:
+        """``trained``: see ``Objective.canary_model``."""
+        self._objective = objective
+        self._model = objective.canary_model(trained)
         self._canary = canary
-
-    def share_teacher(self, model: Sigma) -> None:
-        """Takes a frozen teacher that lies on the CPU already; else its own is read once more."""
-        if isinstance(self._model.head, TeacherTarget) and isinstance(model.head, TeacherTarget):
-            self._model.head.teacher = model.head.teacher
 
     def loss_of(self, weights: Mapping[str, Tensor]) -> float:
         """See ``canary_loss``.
@@ -68,33 +59,35 @@ class CanaryModel:
             weights: on the CPU, in float32; they become the model's own, so nothing is copied.
         """
         restore_weights(self._model, weights, assign=True)
-        return canary_loss(self._model, self._canary)
+        return canary_loss(self._objective, self._model, self._canary)
 
 
 @torch.no_grad()
-def canary_loss(model: Sigma, canary: Canary) -> float:
-    """Loss in float32 and evaluation mode, with Sinkhorn over the canary alone."""
+def canary_loss(objective: Objective, model: nn.Module, canary: Canary) -> float:
+    """Loss in float32 and evaluation mode, of the canary alone."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         with torch.autocast(device.type, enabled=False):
-            return float(model(canary.clip.to(device), canary.mask).loss)
+            on_device = {name: values.to(device) for name, values in canary.items()}
+            return float(objective.canary_loss(model, on_device))
     finally:
         model.train(was_training)
 
 
-def check_canary(model: Sigma, canary: Canary, commit: Commit) -> None:
+def check_canary(objective: Objective, model: nn.Module, canary: Canary, commit: Commit) -> None:
     """Compares the loss with the one that the commit recorded.
 
     Raises:
-        StageError: they differ by more than ``TOLERANCE``.
+        StageError: they differ by more than ``TOLERANCE``, of which losses near 0 have more.
     """
-    loss = canary_loss(model, canary)
-    if not abs(loss - commit.canary_loss) <= TOLERANCE * abs(commit.canary_loss):
+    loss = canary_loss(objective, model, canary)
+    allowed = TOLERANCE * max(abs(commit.canary_loss), _LEAST_SCALE)
+    if not abs(loss - commit.canary_loss) <= allowed:
         raise StageError(
-            f"the weights of {commit.prefix} give a canary loss of {loss:.6f}, but "
-            f"{commit.canary_loss:.6f} was recorded with them (allowed: {TOLERANCE:g} relative); "
+            f"the weights of {commit.prefix} give a canary loss of {loss:.6g}, but "
+            f"{commit.canary_loss:.6g} was recorded with them (allowed: {allowed:.2g} apart); "
             "the commit or this version of the code is not what it was, so training stops here"
         )
 

@@ -24,13 +24,14 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.jobs.distributed import modules_hidden
 from sigma_pipeline.jobs.masters import set_masters
-from sigma_pipeline.jobs.optimizer import build_adamw
+from sigma_pipeline.jobs.optimizer import LrScale, build_adamw
 from sigma_pipeline.model.products import Linear
-from sigma_pipeline.model.sigma import Sigma, num_parameters
+from sigma_pipeline.model.sigma import num_parameters
 from sigma_pipeline.model.transformer import Block
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
@@ -97,7 +98,11 @@ def _precision_config(train: TrainConfig) -> dict[str, Any]:
 
 
 def build_engine(
-    model: Sigma, train: TrainConfig, accumulation_steps: int, device: torch.device
+    model: nn.Module,
+    train: TrainConfig,
+    accumulation_steps: int,
+    device: torch.device,
+    lr_scale: LrScale = lambda _name: 1.0,
 ) -> "DeepSpeedEngine":
     """The engine around a model that already has its weights: its masters are equal to them."""
     import deepspeed
@@ -120,7 +125,7 @@ def build_engine(
     with modules_hidden(*(() if is_needed else (_MUON,))), _without_memory_reports():
         engine, *_ = deepspeed.initialize(
             model=model,
-            optimizer=build_adamw(model, train.optimizer),
+            optimizer=build_adamw(model, train.optimizer, lr_scale),
             config=config,
             dist_init_required=False,
         )

@@ -1,7 +1,7 @@
 """Which parameters decay, and how large the steps are (protocols 1.1). Pure functions."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,6 +9,8 @@ from torch import nn
 
 from sigma_pipeline.jobs.config import OptimizerConfig
 
+LrScale = Callable[[str], float]
+"""Learning rate of a parameter by its name, relative to the step's."""
 REFERENCE_BATCH_CLIPS = 256
 """Learning rates are given per this many clips and scaled with the global batch."""
 
@@ -25,14 +27,16 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    config: OptimizerConfig,
+    lr_scale: LrScale = lambda _name: 1.0,
 ) -> list[dict[str, Any]]:
     """Trained parameters as groups of AdamW, by weight decay and ``lr_scale``; no empty ones."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
             decay = config.weight_decay if decays(name, parameter) else 0.0
-            groups.setdefault((decay, _lr_scale(name, config)), []).append(parameter)
+            groups.setdefault((decay, lr_scale(name)), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale}
         for (decay, scale), parameters in groups.items()
@@ -45,18 +49,15 @@ def set_learning_rate(groups: Iterable[dict[str, Any]], rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def _lr_scale(name: str, config: OptimizerConfig) -> float:
-    is_target = name.startswith("head.") or name == "prototypes"
-    return config.target_lr_scale if is_target else 1.0
-
-
-def build_adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def build_adamw(
+    model: nn.Module, config: OptimizerConfig, lr_scale: LrScale = lambda _name: 1.0
+) -> torch.optim.AdamW:
     """AdamW over a model's parameters, fused into one kernel on GPUs.
 
     Its learning rate is 0 until each step sets one.
     """
     is_on_gpu = any(parameter.is_cuda for parameter in model.parameters())
-    groups = parameter_groups(model.named_parameters(), config)
+    groups = parameter_groups(model.named_parameters(), config, lr_scale)
     return torch.optim.AdamW(
         groups, lr=0.0, betas=config.betas, eps=config.eps, fused=is_on_gpu or None
     )

@@ -21,7 +21,7 @@ from sigma_pipeline.infra.storage import Storage, read_json
 from sigma_pipeline.jobs.bad_steps import BAD_FILE, FORMAT_VERSION, bad_steps_folder, rank_file
 from sigma_pipeline.jobs.checkpoints import load_weights as commit_weights
 from sigma_pipeline.jobs.commits import list_commits
-from sigma_pipeline.jobs.train_step import batch_masks, batch_scales
+from sigma_pipeline.jobs.sigma_objective import batch_masks, batch_scales
 from sigma_pipeline.model.config import ExecutionConfig, ModelConfig
 from sigma_pipeline.model.sigma import Sigma, build_sigma
 from sigma_pipeline.model.weights import load_weights, restore_weights

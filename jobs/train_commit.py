@@ -24,6 +24,7 @@ from sigma_pipeline.jobs.commit_save import (
 from sigma_pipeline.jobs.commit_snapshot import Snapshot
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.objective import Objective
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
     from deepspeed import DeepSpeedEngine
@@ -51,6 +52,7 @@ class CommitWriter:
         engine: "DeepSpeedEngine",
         storage: Storage,
         *,
+        objective: Objective,
         canary: Canary,
         resumed: Commit | None,
         flush_journal: Callable[[], None],
@@ -64,6 +66,7 @@ class CommitWriter:
             context: of this rank.
             engine: whose state is committed.
             storage: where to.
+            objective: of the run.
             canary: of the run.
             resumed: the commit that training goes on from.
             flush_journal: no commit without what led to it.
@@ -88,7 +91,7 @@ class CommitWriter:
             context,
             storage,
             self._clock,
-            canary=_canary_model(facts, engine, canary) if context.is_first else None,
+            canary=_canary_model(objective, engine, canary) if context.is_first else None,
             flush_journal=flush_journal,
         )
         self._on_wait = on_wait
@@ -282,8 +285,6 @@ class CommitWriter:
         )
 
 
-def _canary_model(facts: CommitFacts, engine: "DeepSpeedEngine", canary: Canary) -> CanaryModel:
-    model = CanaryModel(facts.request.model, facts.request.seed, canary)
-    if engine.device.type == "cpu":
-        model.share_teacher(engine.module)
-    return model
+def _canary_model(objective: Objective, engine: "DeepSpeedEngine", canary: Canary) -> CanaryModel:
+    is_on_cpu = engine.device.type == "cpu"
+    return CanaryModel(objective, canary, engine.module if is_on_cpu else None)

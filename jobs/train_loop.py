@@ -31,7 +31,6 @@ from sigma_pipeline.jobs.train_result import TrainResult
 from sigma_pipeline.jobs.train_start import prepare_start
 from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.jobs.watchdog import Watchdog
-from sigma_pipeline.model.flops import step_flops
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class Training:
         return Workload(
             self._total_steps,
             self._request.train.global_batch_clips,
-            step_flops(self._request.model, 1),
+            self._start.objective.flops_per_clip,
             peak_flops(self._context.device),
         )
 
@@ -125,6 +124,7 @@ class Training:
             self._context,
             start.engine,
             self._storage,
+            objective=start.objective,
             canary=start.canary,
             resumed=start.commit,
             flush_journal=journal.flush if journal is not None else lambda: None,
@@ -136,8 +136,7 @@ class Training:
         return TrainStep(
             self._start.engine,
             self._context,
-            model=self._request.model,
-            seed=self._request.seed,
+            self._start.objective,
             before_update=self._before_update,
         )
 

@@ -7,12 +7,15 @@ imported here, so that the command line can build a request without loading PyTo
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.jobs.gpu_sharing import TrainingShare
 from sigma_pipeline.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from sigma_pipeline.jobs.objective import Learning, Objective
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class TrainRequest:
     """Of every setting that touches the science; another one is refused at resuming."""
     teacher_sha256: str | None = None
     """Of the frozen teacher as the launching machine read it; None where there is no teacher."""
+    learning: "Learning | None" = None
+    """What is learned; None: SIGMA's pre-training."""
     cpus_per_process: int = 1
     stall_timeout_s: float = 1800.0
     """Longest that a rank may stay at one thing before the attempt is ended."""
@@ -77,6 +82,20 @@ class TrainRequest:
     """Failures in a row, without a newer commit, before the run is given up."""
     failures_since: str = ""
     """Id of attempts; failures before it do not count: a person has started the run anew then."""
+
+    def objective(self) -> "Objective":
+        """What is learned, with all that it needs; imports PyTorch."""
+        if self.learning is not None:
+            return self.learning.objective()
+        from sigma_pipeline.jobs.sigma_objective import SigmaObjective
+
+        return SigmaObjective(
+            self.model,
+            self.seed,
+            clip=self.train.clip,
+            target_lr_scale=self.train.optimizer.target_lr_scale,
+            teacher_sha256=self.teacher_sha256,
+        )
 
 
 @dataclass(frozen=True)

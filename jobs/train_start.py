@@ -1,32 +1,26 @@
 """Everything that training needs before its first step, as the newest commit left it."""
 
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigma_pipeline.data_prep.batches import Batch
-from sigma_pipeline.data_prep.clip_plan import ClipPlan
 from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.loader import TrainLoader
 from sigma_pipeline.data_prep.pool import Pool
-from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.canary import Canary, check_canary, load_canary, store_canary
 from sigma_pipeline.jobs.checkpoints import restore_optimizer
 from sigma_pipeline.jobs.commits import Commit
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
+from sigma_pipeline.jobs.objective import Objective
 from sigma_pipeline.jobs.preflight import naming_rank
 from sigma_pipeline.jobs.train_batches import batches_through_outages
 from sigma_pipeline.jobs.train_request import TrainRequest
-from sigma_pipeline.jobs.train_resume import find_resumable
-from sigma_pipeline.jobs.train_step import batch_masks
-from sigma_pipeline.model.config import TargetConfig
-from sigma_pipeline.model.sigma import build_sigma
-from sigma_pipeline.model.teacher_source import teacher_sha256, teacher_source
+from sigma_pipeline.jobs.train_resume import Resumable, find_resumable
 from sigma_pipeline.model.weights import restore_weights
 
 if TYPE_CHECKING:  # imported when ``init_ranks`` has prepared it
@@ -40,6 +34,7 @@ class TrainStart:
     batches: Iterator[list[Batch]]
     """This rank's micro-batches of each global batch, from the next one on, without end."""
     batches_per_epoch: int
+    objective: Objective
     engine: "DeepSpeedEngine"
     commit: Commit | None
     """What is resumed; None for a new run."""
@@ -70,18 +65,15 @@ def prepare_start(
         StageError: there are commits, but none that can be resumed; or some node cannot read the
             frozen teacher, or has another one.
     """
-    require_teacher(request.model.target, request.teacher_sha256, context)
+    objective = request.objective()
+    objective.check(context)
     indexes = [Index.load(storage, ref, Path(request.scratch_dir)) for ref in request.datasets]
     datasets = tuple(asdict(index.ref) | {"root_hash": index.root_hash} for index in indexes)
-    loader = _build_loader(request, context, storage, indexes)
-    commit, weights = find_resumable(request, context, storage, datasets)
-    model = build_sigma(request.model, request.seed)
-    if commit is not None:
-        restore_weights(model, weights)
-        check_canary(model.to(context.device), load_canary(storage, request.run_name), commit)
-    engine = build_engine(model, request.train, loader.accumulation_steps, context.device)
-    if commit is not None and commit.has_optimizer:
-        restore_optimizer(engine, storage, commit)
+    pool = Pool([objective.samples(index) for index in indexes])
+    loader = _build_loader(request, context, storage, objective, pool)
+    found = find_resumable(request, context, storage, datasets)
+    commit = found.commit
+    engine = _build_engine(request, context, storage, objective, found, loader.accumulation_steps)
     batches = batches_through_outages(
         loader,
         commit.epoch * loader.batches_per_epoch + commit.batch if commit else 0,
@@ -92,62 +84,54 @@ def prepare_start(
         with naming_rank(context):
             first = next(batches)
         batches = chain([first], batches)
-        context.from_first(lambda: _store_canary(request, storage, first[0]))
-    canary = load_canary(storage, request.run_name)
+        kept = objective.canary(first[0])
+        context.from_first(lambda: store_canary(storage, request.run_name, kept))
     return TrainStart(
-        batches, loader.batches_per_epoch, engine, commit, canary, datasets, Pool(indexes)
+        batches,
+        loader.batches_per_epoch,
+        objective,
+        engine,
+        commit,
+        load_canary(storage, request.run_name),
+        datasets,
+        pool,
     )
 
 
-def require_teacher(target: TargetConfig, sha256: str | None, context: RankContext) -> None:
-    """Looks for the frozen teacher on every node; the launcher has seen its own disk only.
-
-    All ranks learn what each has found: none goes on alone, to wait for those that have ended.
-
-    Args:
-        target: names the teacher.
-        sha256: its ``teacher_sha256`` where the job was launched; of what each node has, its first
-            rank takes it.
-        context: of this rank.
-
-    Raises:
-        StageError: some node cannot read it or has another one, on every rank; names hosts, path,
-            both hashes, and what to do.
-    """
-    if target.kind != "dino":
-        return
-    problem = _teacher_problem(target, sha256, is_first_on_node=context.local_rank == 0)
-    hosts: dict[str, set[str]] = {}
-    for host, found in context.all_gather((socket.gethostname(), problem)):
-        if found:
-            hosts.setdefault(found, set()).add(host)
-    if hosts:
-        problems = (f"on {', '.join(sorted(hosts[found]))}: model.{found}" for found in hosts)
-        raise StageError(
-            f"the frozen teacher cannot be used {'; '.join(problems)}; put the same one where all "
-            "nodes see it under this path and run the same command again"
-        )
-
-
-def _teacher_problem(target: TargetConfig, sha256: str | None, *, is_first_on_node: bool) -> str:
-    try:
-        _, path = teacher_source(target)
-        here = teacher_sha256(target) if is_first_on_node else sha256
-    except ValueError as error:
-        return str(error)
-    if here == sha256:
-        return ""
-    return f"target.teacher_weights={path} has sha256 {here}, and {sha256} where it was launched"
+def _build_engine(
+    request: TrainRequest,
+    context: RankContext,
+    storage: Storage,
+    objective: Objective,
+    found: Resumable,
+    accumulation_steps: int,
+) -> "DeepSpeedEngine":
+    """With the weights and the optimizer's state of the commit that is resumed."""
+    model, commit = objective.build(storage), found.commit
+    if commit is not None:
+        restore_weights(model, found.weights)
+        canary = load_canary(storage, request.run_name)
+        check_canary(objective, model.to(context.device), canary, commit)
+    engine = build_engine(
+        model, request.train, accumulation_steps, context.device, objective.lr_scale
+    )
+    if commit is not None and commit.has_optimizer:
+        restore_optimizer(engine, storage, commit)
+    return engine
 
 
 def _build_loader(
-    request: TrainRequest, context: RankContext, storage: Storage, indexes: Sequence[Index]
+    request: TrainRequest,
+    context: RankContext,
+    storage: Storage,
+    objective: Objective,
+    pool: Pool,
 ) -> TrainLoader:
-    train, model = request.train, request.model
+    train = request.train
     return TrainLoader(
         storage,
-        indexes,
-        ClipPlan(train.clip, model.num_frames, model.frame_size_px, request.seed),
+        pool.indexes,
+        objective.plan(pool),
         weights=list(train.weights.values()),
         loader=train.loader,
         global_batch_clips=train.global_batch_clips,
@@ -156,8 +140,3 @@ def _build_loader(
         world_size=context.world_size,
         cache_dir=Path(request.scratch_dir, "ranges"),
     )
-
-
-def _store_canary(request: TrainRequest, storage: Storage, batch: Batch) -> None:
-    mask = batch_masks(batch, request.model, request.seed)
-    store_canary(storage, request.run_name, batch.clip, mask)

@@ -50,13 +50,14 @@ class Training(NamedTuple):
         """Those of one micro-batch."""
         samples = self.order.samples(span.epoch, np.arange(span.first, span.last))
         for group in groups_of(span, self.plan.clip.clips_per_decode):
-            source = self.pool.source(int(samples[group.positions[0] - span.first]))
-            frames = tuple(self.plan.frames(source, span.epoch, group.first).tolist())
+            sample = int(samples[group.positions[0] - span.first])
+            source = self.pool.source(sample)
+            frames = self.plan.frames(sample, source, span.epoch, group.first)
             for position in group.positions:
                 yield Planned(
                     position,
                     int(samples[position - span.first]),
-                    frames,
+                    tuple(frames.tolist()),
                     self.plan.crop(source, span.epoch, position),
                     sample_seed(self.plan.seed, span.epoch, position, "mask"),
                 )

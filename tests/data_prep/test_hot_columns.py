@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_pipeline.data_prep.hot_columns import ClipSource, HotColumns
@@ -98,6 +98,7 @@ def plain(source: ClipSource) -> dict[str, Any]:
     return {**source._asdict(), "keyframes": keyframes, "keyframe_pts": pts}
 
 
+@settings(deadline=None)  # the first call brings parts of Arrow
 @given(st.lists(sample_rows(), min_size=1, max_size=7))
 def test_every_field_is_that_of_the_row(rows: list[SampleRow]) -> None:
     rows = [replace(row, tar=f"{i // 3}.tar") for i, row in enumerate(rows)]

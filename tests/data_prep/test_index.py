@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sigma_pipeline.data_prep import rows as rows_module
 from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.data_prep.rows import Member, SampleRow, encode_rows
 from sigma_pipeline.infra.errors import MissingInputError, StageError
@@ -116,6 +117,58 @@ def test_a_part_has_the_samples_asked_for(index: Index, storage: Storage) -> Non
     assert part.labels.tolist() == [-1, 3, -1]
     assert part.read_media(storage, 1) == b"<video>"
     assert (part.ref, part.root_hash) == (index.ref, index.root_hash)
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_part_says_what_its_rows_say_whatever_their_order(
+    storage: Storage, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, *, is_cached: bool
+) -> None:
+    monkeypatch.setattr(rows_module, "ROWS_PER_GROUP", 3)
+    frames = replace(ROW, media="frames", suffix=".png", members=(Member("f.00000.png", 9, 4),))
+    rows = [
+        replace(row, key=str(i), shard=i // 4, tar=f"{i // 4}.tar", media_offset=i, annotation=text)
+        for i, row in enumerate([ROW, BARE_ROW, frames] * 3)
+        for text in [f"[{i}]"]
+    ]
+    storage.write(REF.index_key, encode_rows(rows))
+    write_json(storage, REF.manifest_key, {**MANIFEST, "samples": len(rows)})
+    whole = Index.load(storage, REF, cache_dir if is_cached else None)
+    first = whole.part([8, 1, 7, 4, 0, 2, 8])
+
+    for part, chosen in ((first, [8, 1, 7, 4, 0, 2, 8]), (first.part([5, 1, 3]), [2, 1, 4])):
+        expected = Index(REF, whole.classes, whole.root_hash, [rows[i] for i in chosen])
+        for lazy in (part, pickle.loads(pickle.dumps(part))):
+            assert list(lazy.rows) == list(expected.rows) == [lazy.row(i) for i in range(len(lazy))]
+            assert lazy.labels.tolist() == expected.labels.tolist()
+            assert lazy.samples_per_shard.tolist() == expected.samples_per_shard.tolist()
+            assert lazy.places(["4", "2", "3"]) == expected.places(["4", "2", "3"])
+            assert list(lazy.annotations()) == list(expected.annotations())
+            assert lazy.has_labels()
+            assert lazy.has_masks() == expected.has_masks()
+            for i in range(len(lazy)):
+                assert lazy.source(i) == expected.source(i)
+                assert lazy.frame_files(i) == expected.frame_files(i)
+    bare = whole.part([1, 4])
+    assert (bare.has_labels(), bare.has_masks(), list(whole.part([]).rows)) == (False, False, [])
+    with pytest.raises(IndexError):
+        whole.part([9])
+
+
+def test_a_part_is_made_at_once_and_travels_as_its_numbers(
+    storage: Storage, cache_dir: Path
+) -> None:
+    rows = (replace(ROW, key=str(i)) for i in range(20_000))
+    storage.write(REF.index_key, encode_rows(rows))
+    write_json(storage, REF.manifest_key, {**MANIFEST, "samples": 20_000})
+    whole = Index.load(storage, REF, cache_dir)
+
+    start_s = time.process_time()
+    part = whole.part(range(1, 20_000))
+    spent_s = time.process_time() - start_s
+
+    assert spent_s < 0.2
+    assert len(pickle.dumps(part)) < len(pickle.dumps(whole)) + 2 * 20_000 + 2000
+    assert (len(part), part.row(19_998).key) == (19_999, "19999")
 
 
 def test_an_index_travels_to_other_processes(index: Index) -> None:

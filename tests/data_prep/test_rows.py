@@ -5,12 +5,14 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from sigma_pipeline.data_prep import rows as rows_module
+from sigma_pipeline.data_prep.index import DatasetRef, Index
 from sigma_pipeline.data_prep.rows import (
     Member,
     ParquetRows,
@@ -157,3 +159,12 @@ def test_masks_are_told_from_frames_by_number(
     for shown in (row, replace(row, members=tuple(bare))):
         stored = ParquetRows(encode_rows([replace(ROW, members=members[-1:]), shown]))
         assert stored.has_masks() == bool(shown.mask_members)
+
+
+@pytest.mark.parametrize("changes", [{"label": 0}, {"labels": (4,)}])
+def test_one_labelled_row_among_others_is_found(changes: dict[str, Any]) -> None:
+    rows = [BARE_ROW, replace(BARE_ROW, **changes), BARE_ROW]
+
+    for kept in (rows, ParquetRows(encode_rows(rows))):
+        assert Index(DatasetRef("walks", "val", "v1"), "abcde", "0", kept).has_labels()
+    assert not ParquetRows(encode_rows([BARE_ROW])).has_labels()

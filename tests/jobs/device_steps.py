@@ -30,6 +30,7 @@ from sigma_pipeline.jobs.device_peak import peak_flops
 from sigma_pipeline.jobs.distributed import RankContext, init_ranks
 from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.masters import owned_fragments
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
 from sigma_pipeline.jobs.train_request import RankPlace
 from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.config import ModelConfig
@@ -111,7 +112,7 @@ def take_trial(trial: Trial, context: RankContext) -> tuple[Measured, dict[str, 
         torch.cuda.reset_peak_memory_stats()
     batches = _share(trial, context)
     engine = build_engine(build_sigma(trial.model, 0), trial.train, len(batches), context.device)
-    step = TrainStep(engine, context, model=trial.model, seed=0)
+    step = TrainStep(engine, context, SigmaObjective(trial.model, 0))
     losses, norms, ended_s = [], [], []
     gradients: dict[str, Tensor] = {}
     for _ in range(trial.steps):
@@ -157,9 +158,10 @@ def _first_gradients(engine: Any, trial: Trial, context: RankContext) -> dict[st
     """
     share = 1 - trial.train.optimizer.betas[0]
     moments = engine.optimizer.optimizer.state
+    # Divided here: a slice of the moments that is sent as it is takes all of them along.
     owned = [
-        (fragment.parameter, fragment.start, fragment.of(moments[fragment.flat]["exp_avg"]).cpu())
-        for fragment in owned_fragments(engine)
+        (part.parameter, part.start, part.of(moments[part.flat]["exp_avg"]).cpu() / share)
+        for part in owned_fragments(engine)
     ]
     whole = {
         name: torch.zeros(parameter.numel())
@@ -167,7 +169,7 @@ def _first_gradients(engine: Any, trial: Trial, context: RankContext) -> dict[st
         if parameter.requires_grad
     }
     for name, start, values in chain.from_iterable(context.gather(owned)):
-        whole[name][start : start + len(values)] = values / share
+        whole[name][start : start + len(values)] = values
     return whole
 
 

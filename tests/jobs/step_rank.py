@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.infra.storage import Storage, open_storage
-from sigma_pipeline.jobs import train_step
+from sigma_pipeline.jobs import sigma_objective
 from sigma_pipeline.jobs.checkpoints import (
     MOMENTS,
     load_weights,
@@ -42,6 +42,7 @@ from sigma_pipeline.jobs.masters import (
     whole_master,
 )
 from sigma_pipeline.jobs.pieces import Piece, Wanted
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
 from sigma_pipeline.jobs.tensor_pieces import read_wanted
 from sigma_pipeline.jobs.train_request import RankPlace
 from sigma_pipeline.jobs.train_step import TrainStep
@@ -118,7 +119,7 @@ def take_steps(case: Case, context: RankContext, folder: Path) -> Seen:
     storage = open_storage(str(folder / "store"))
     engine = start_engine(case, context, storage)
     batches, seen = share(case.train, context), Seen()
-    step = TrainStep(engine, context, model=case.model, seed=0)
+    step = TrainStep(engine, context, SigmaObjective(case.model, 0))
     for _ in range(case.steps):
         outcome = step(batches, case.rate)
         seen.losses.append(mean_over_ranks(outcome.numbers["loss"], context))
@@ -197,8 +198,8 @@ def exact_step(case: Case, context: RankContext) -> dict[str, torch.Tensor]:
     """Loss, assignments and gradients of one step in float64, without DeepSpeed."""
     batches = share(case.train, context)
     engine: Any = PlainEngine(build_sigma(case.model, 0).double(), case.train, len(batches))
-    with patch.object(train_step, "renormalize_prototypes", PlainEngine.renormalize):
-        outcome = TrainStep(engine, context, model=case.model, seed=0)(batches, case.rate)
+    with patch.object(sigma_objective, "renormalize_prototypes", PlainEngine.renormalize):
+        outcome = TrainStep(engine, context, SigmaObjective(case.model, 0))(batches, case.rate)
     branches = [torch.cat(engine.assigned[branch::2]) for branch in (0, 1)]
     gathered = context.all_gather(branches)
     return {
@@ -215,8 +216,8 @@ def plain_steps(case: Case, context: RankContext) -> tuple[list[float], dict[str
     """Losses, and weights and moments at the end, of a case without DeepSpeed on one rank."""
     batches = share(case.train, context)
     engine: Any = PlainEngine(build_sigma(case.model, 0), case.train, len(batches))
-    step = TrainStep(engine, context, model=case.model, seed=0)
-    with patch.object(train_step, "renormalize_prototypes", PlainEngine.renormalize):
+    step = TrainStep(engine, context, SigmaObjective(case.model, 0))
+    with patch.object(sigma_objective, "renormalize_prototypes", PlainEngine.renormalize):
         losses = [float(step(batches, case.rate).numbers["loss"]) for _ in range(case.steps)]
     return losses, engine.state()
 

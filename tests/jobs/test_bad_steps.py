@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sigma_pipeline.jobs import bad_steps, train_loop
 from sigma_pipeline.jobs.attempts import read_attempts
 from sigma_pipeline.jobs.bad_steps import Share, describe_bad_step
 from sigma_pipeline.jobs.commits import list_commits, newest_commit
+from sigma_pipeline.jobs.objective import Objective
 from sigma_pipeline.jobs.replay import replay_step
 from sigma_pipeline.jobs.skipped_steps import mark_skipped, read_skipped
 from sigma_pipeline.jobs.train import run_train
@@ -192,3 +194,26 @@ def test_a_stop_with_weights_that_are_not_finite_stays_at_the_commit_before(
     (attempt,) = read_attempts(storage, "tiny")
     assert (result["state"], result["step"], attempt.end.step) == ("stopped", 0, 0)
     assert newest_commit(storage, "tiny").step == 0
+
+
+@dataclass(frozen=True)
+class OfACell:
+    """What a cell learns; here by the objective of pre-training."""
+
+    pretraining: TrainRequest
+
+    def objective(self) -> Objective:
+        """See ``Learning``."""
+        return self.pretraining.objective()
+
+
+def test_a_cell_that_is_given_up_is_told_what_it_can_set(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(max_bad_steps=2)
+    ruin_steps(monkeypatch, 1, 2)
+
+    with pytest.raises(StageError, match="Lower base_lr in the settings of this cell") as caught:
+        run_train(replace(request, learning=OfACell(request)))
+
+    assert "train." not in str(caught.value)

@@ -24,6 +24,7 @@ from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.masters import owned_fragments
 from sigma_pipeline.jobs.pieces import Piece
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.sigma import build_sigma
@@ -36,7 +37,7 @@ MakeBatches = Callable[[int], list[Batch]]
 
 def start(request: TrainRequest, context: RankContext) -> tuple[Any, TrainStep]:
     engine = build_engine(build_sigma(request.model, 0), request.train, 2, context.device)
-    return engine, TrainStep(engine, context, model=request.model, seed=0)
+    return engine, TrainStep(engine, context, SigmaObjective(request.model, 0))
 
 
 def put_optimizer(engine: Any, storage: Storage, prefix: str, folder: Path) -> list[Piece]:
@@ -102,7 +103,7 @@ def test_an_engine_goes_on_from_the_state_of_another(
     other = build_engine(model, request.train, 2, one_rank.device)
     restore_optimizer(other, storage, commit_of(pieces, 3))
     take_step(batches, 1e-2)
-    TrainStep(other, one_rank, model=request.model, seed=0)(batches, 1e-2)
+    TrainStep(other, one_rank, SigmaObjective(request.model, 0))(batches, 1e-2)
 
     assert optimizer_steps(other) == optimizer_steps(engine) == 4
     for name, tensor in engine.module.state_dict().items():

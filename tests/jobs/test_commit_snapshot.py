@@ -15,6 +15,7 @@ from sigma_pipeline.jobs.commit_snapshot import Snapshot
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
 from sigma_pipeline.jobs.masters import owned_fragments, whole_weights
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
 from sigma_pipeline.jobs.train_request import TrainRequest
 from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.sigma import build_sigma
@@ -66,7 +67,9 @@ def test_the_next_update_waits_for_a_slow_copy(
         time.sleep(0.05)  # in which an update that does not wait would be made
         snapshot.copy()
 
-    step = TrainStep(engine, one_rank, model=request.model, seed=0, before_update=before_update)
+    step = TrainStep(
+        engine, one_rank, SigmaObjective(request.model, 0), before_update=before_update
+    )
     for _ in range(2):
         step(make_batches(4), RATE)
     before = state_of(engine)
@@ -89,7 +92,7 @@ def test_the_memory_of_a_snapshot_is_used_again(
     request = make_request(zero_stage=3)
     engine = build_engine(build_sigma(request.model, 0), request.train, 2, one_rank.device)
     snapshot = Snapshot(engine, has_weights=True)
-    step = TrainStep(engine, one_rank, model=request.model, seed=0)
+    step = TrainStep(engine, one_rank, SigmaObjective(request.model, 0))
     places = []
     for _ in range(3):
         step(make_batches(4), RATE)

@@ -18,6 +18,7 @@ from sigma_pipeline.jobs.config import TrainConfig
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import deepspeed_config
 from sigma_pipeline.jobs.masters import whole_weights
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
 from sigma_pipeline.jobs.train_step import TrainStep
 from tests.jobs.cases import NUM_PROTOTYPES, make_case
 from tests.jobs.step_rank import (
@@ -143,7 +144,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
 ) -> None:
     case = make_case("run", stage, precision, steps=1)
     engine = start_engine(case, one_rank, open_storage(str(tmp_path)))
-    step = TrainStep(engine, one_rank, model=case.model, seed=0)
+    step = TrainStep(engine, one_rank, SigmaObjective(case.model, 0))
     before = masters(engine)
     handle = engine.module.encoder_to_decoder.register_full_backward_pre_hook(overflow)
 

@@ -13,6 +13,8 @@ from sigma_pipeline.jobs.optimizer import (
     parameter_groups,
     set_learning_rate,
 )
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
+from sigma_pipeline.model.config import ModelConfig
 
 CONFIG = OptimizerConfig(base_lr=1e-3, min_lr=1e-5, warmup_epochs=2)
 
@@ -81,8 +83,8 @@ def test_a_group_without_parameters_is_left_out() -> None:
 def test_target_branch_and_prototypes_get_their_own_share_of_the_rate() -> None:
     model = Named()
     model.head = nn.Sequential(nn.Linear(2, 2, bias=False))
-    config = CONFIG.model_copy(update={"target_lr_scale": 0.1})
-    groups = parameter_groups(model.named_parameters(), config)
+    objective = SigmaObjective(ModelConfig(), 0, target_lr_scale=0.1)
+    groups = parameter_groups(model.named_parameters(), CONFIG, objective.lr_scale)
 
     set_learning_rate(groups, 2.0)
 

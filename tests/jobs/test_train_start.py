@@ -1,8 +1,8 @@
-"""What every node must have before training begins there."""
+"""What every node must have before training begins there, and what it begins with."""
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import pytest
 
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs import train_start
+from sigma_pipeline.jobs import teacher_on_nodes
 from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.distributed import RankContext
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective
+from sigma_pipeline.jobs.teacher_on_nodes import require_teacher
 from sigma_pipeline.jobs.train import run_train
 from sigma_pipeline.jobs.train_request import TrainRequest
-from sigma_pipeline.jobs.train_start import require_teacher
+from sigma_pipeline.jobs.train_start import prepare_start
 from sigma_pipeline.model.config import TargetConfig
 
 MakeRequest = Callable[..., TrainRequest]
@@ -93,7 +95,7 @@ def test_only_the_first_rank_of_a_node_reads_the_teacher(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = mock.Mock(return_value=WEIGHTS_SHA256)
-    monkeypatch.setattr(train_start, "teacher_sha256", read)
+    monkeypatch.setattr(teacher_on_nodes, "teacher_sha256", read)
 
     for local_rank in range(3):
         ranks: Any = Ranks(local_rank=local_rank)
@@ -107,3 +109,61 @@ def test_a_teacher_that_all_can_read_is_no_reason_to_end(
 ) -> None:
     require_teacher(teacher_at(weights), WEIGHTS_SHA256, one_rank)
     require_teacher(TargetConfig(kind="mlp"), None, one_rank)
+
+
+class Decayed(SigmaObjective):
+    """Pre-training in which each layer has a rate of its own."""
+
+    def lr_scale(self, name: str) -> float:
+        """See ``Objective``."""
+        return 0.25 if name.startswith("encoder.blocks.0") else 0.5
+
+
+@dataclass(frozen=True)
+class LearnsDecayed:
+    """See ``Learning``."""
+
+    request: TrainRequest
+
+    def objective(self) -> Decayed:
+        """See ``Learning``."""
+        return Decayed(self.request.model, self.request.seed, clip=self.request.train.clip)
+
+
+def scales_of(request: TrainRequest, context: RankContext, storage: Storage) -> dict[str, float]:
+    """Of each parameter, as the optimizer has them when training begins."""
+    engine = prepare_start(request, context, storage).engine
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    optimizer = engine.optimizer
+    groups = zip(optimizer.param_groups, optimizer.bit16_groups, strict=True)
+    return {
+        names[id(parameter)]: group["lr_scale"]
+        for group, parameters in groups
+        for parameter in parameters
+    }
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of DeepSpeed's, from torch 2.13
+def test_the_optimizer_has_the_rate_that_is_given_to_each_layer(
+    storage: Storage, make_request: MakeRequest, one_rank: RankContext
+) -> None:
+    request = make_request()
+
+    scales = scales_of(replace(request, learning=LearnsDecayed(request)), one_rank, storage)
+
+    decayed = {name for name, scale in scales.items() if scale == 0.25}
+    assert decayed == {name for name in scales if name.startswith("encoder.blocks.0")} != set()
+    assert {scale for name, scale in scales.items() if name not in decayed} == {0.5}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of DeepSpeed's, from torch 2.13
+def test_the_optimizer_has_the_rate_of_the_target_network(
+    storage: Storage, make_request: MakeRequest, one_rank: RankContext
+) -> None:
+    settings = {"base_lr": 3e-2, "warmup_epochs": 1, "target_lr_scale": 0.1}
+
+    scales = scales_of(make_request(optimizer=settings), one_rank, storage)
+
+    slow = {name for name, scale in scales.items() if scale == 0.1}
+    assert slow == {name for name in scales if name.startswith(("head.", "prototypes"))} != set()
+    assert {scale for name, scale in scales.items() if name not in slow} == {1.0}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.jobs.distributed import RankContext
 from sigma_pipeline.jobs.engine import build_engine
+from sigma_pipeline.jobs.sigma_objective import SigmaObjective, batch_masks
 from sigma_pipeline.jobs.train_request import TrainRequest
-from sigma_pipeline.jobs.train_step import TrainStep, batch_masks
+from sigma_pipeline.jobs.train_step import TrainStep
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import Sigma, build_sigma
 from tests.model.teacher_files import SMALL, original_state, target, use_small_shapes
@@ -30,7 +31,7 @@ def start(request: TrainRequest, context: RankContext) -> tuple[Any, TrainStep]:
     accumulation_steps = train.global_batch_clips // train.micro_batch_clips
     model = build_sigma(request.model, request.seed)
     engine = build_engine(model, train, accumulation_steps, context.device)
-    return engine, TrainStep(engine, context, model=request.model, seed=request.seed)
+    return engine, TrainStep(engine, context, SigmaObjective(request.model, request.seed))
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
