@@ -17,18 +17,45 @@ class TaskLimits:
     memory_gib: float | None = None
     deadline_s: float = 7200.0
     """Longest that it may run, its retries included."""
+    processes: int | None = None
+    """Of the gang that it works with, each of which takes all of the above; None: it has none."""
+    gpu_memory_share: float | None = None
+    """Of its GPU's memory, the most that a process may take; None: all there is."""
+
+    @property
+    def num_processes(self) -> int:
+        """Of its gang; one, if it has none."""
+        return self.processes or 1
+
+    @property
+    def total_cpus(self) -> float:
+        """Of all its processes."""
+        return self.cpus * self.num_processes
+
+    @property
+    def total_gpus(self) -> float:
+        """Of all its processes."""
+        return self.gpus * self.num_processes
 
     @property
     def memory_bytes(self) -> int:
         """Whole ones, as Ray counts them: a share of a node's GiB is seldom a number of these."""
         return int((self.memory_gib or 0.0) * GIB)
 
+    def __str__(self) -> str:
+        """What a task takes, for people."""
+        parts = [f"{self.cpus:g} CPUs", f"{self.gpus:g} GPUs"]
+        parts += [f"{self.memory_gib:g} GiB of memory"] if self.memory_gib else []
+        takes = ", ".join(parts)
+        return takes if self.processes is None else f"{self.processes} processes of {takes} each"
+
 
 @dataclass(frozen=True)
 class Task:
     """A function to be called on some worker, once what it needs has been done.
 
-    The function stores its result and must bear being called again after having been killed.
+    The function stores its result and must bear being called again after having been killed. With
+    ``limits.processes`` it gets one argument more: the ``Gang`` of so many.
     """
 
     name: str

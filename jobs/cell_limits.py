@@ -11,18 +11,19 @@ from sigma_pipeline.jobs.config import (
     EvaluateLaunchConfig,
     LaunchConfig,
 )
-from sigma_pipeline.jobs.ray_room import NodeShape, shortage
+from sigma_pipeline.jobs.ray_shortage import NodeShape, shortage
 
 
 def cell_limits(
-    cell: CellConfig, evaluate: EvaluateConfig, launch: EvaluateLaunchConfig
+    cell: CellConfig, evaluate: EvaluateConfig, launch: EvaluateLaunchConfig, *, trains: bool
 ) -> TaskLimits:
-    """Of the task of each seed of a cell."""
+    """Of the task of each seed of a cell; ``trains``: see ``Needs``."""
     return TaskLimits(
         cpus=launch.cpus_per_task if cell.cpus is None else cell.cpus,
-        gpus=launch.gpus_per_task if cell.gpus is None else cell.gpus,
+        gpus=_gpus(cell, launch),
         memory_gib=cell.memory_gib,
         deadline_s=60 * (cell.deadline_min or evaluate.deadline_min),
+        processes=cell.processes if trains else None,
     )
 
 
@@ -45,7 +46,7 @@ def budget_problem(
 ) -> str | None:
     """Why the budget of GPU-hours does not bound the recipe's cell ``number``; None if it may."""
     cell = evaluate.cells[number]
-    if evaluate.gpu_hours is None or cost != "dear" or cell_limits(cell, evaluate, launch).gpus:
+    if evaluate.gpu_hours is None or cost != "dear" or _gpus(cell, launch):
         return None
     key = "launch.evaluate.gpus_per_task" if cell.gpus is None else f"evaluate.cells.{number}.gpus"
     return (
@@ -76,11 +77,16 @@ def place_problems(evaluate: EvaluateConfig, launch: LaunchConfig) -> Iterator[s
         memory_gib=place.memory_gib or float("inf"),
     )
     planned = {
-        f"evaluate.cells.{number}": cell_limits(cell, evaluate, place)
+        f"evaluate.cells.{number}": cell_limits(cell, evaluate, place, trains=cell.processes > 1)
         for number, cell in enumerate(evaluate.cells)
     }
     if evaluate.pictures and evaluate.cells:
         planned["evaluate.pictures"] = picture_limits(evaluate, place)
     if evaluate.supervised is not None:
         planned["evaluate.supervised"] = supervised_limits(evaluate, place)
-    yield from filter(None, (shortage(key, limits, [node]) for key, limits in planned.items()))
+    nodes = [node] * (place.nodes if is_slurm else 1)
+    yield from filter(None, (shortage(key, limits, nodes) for key, limits in planned.items()))
+
+
+def _gpus(cell: CellConfig, launch: EvaluateLaunchConfig) -> float:
+    return launch.gpus_per_task if cell.gpus is None else cell.gpus

@@ -40,12 +40,12 @@ class _Running:
 
     def gpu_hours(self, now_s: float) -> float:
         """So far."""
-        return self.limits.gpus * (now_s - self.began_s) / 3600
+        return self.limits.total_gpus * (now_s - self.began_s) / 3600
 
     @property
     def most_gpu_hours(self) -> float:
         """When its deadline ends it."""
-        return self.limits.gpus * self.limits.deadline_s / 3600
+        return self.limits.total_gpus * self.limits.deadline_s / 3600
 
 
 class GpuBudget:

@@ -11,10 +11,9 @@ side ever waits for one that is gone. With two files evaluation also knows when 
 import fcntl
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from sigma_pipeline.jobs.backlog import Task
 from sigma_pipeline.jobs.config import EvaluateConfig, EvaluateLaunchConfig, LaunchConfig
@@ -104,17 +103,9 @@ def _memory_fraction(launch: EvaluateLaunchConfig, gpus: float) -> float | None:
 
 
 def capped(task: Task, launch: EvaluateLaunchConfig) -> Task:
-    """The task, kept to its share of the GPU's memory where the recipe says so."""
-    fraction = _memory_fraction(launch, task.limits.gpus)
-    if fraction is None:
-        return task
-    return replace(task, function=run_capped, arguments=(fraction, task.function, *task.arguments))
-
-
-def run_capped(fraction: float, function: Callable[..., None], *arguments: Any) -> None:
-    """Calls ``function`` in a process that may take ``fraction`` of its GPU's memory."""
-    cap_memory(fraction)
-    function(*arguments)
+    """The task, its processes kept to their share of the GPU's memory where the recipe says so."""
+    share = _memory_fraction(launch, task.limits.gpus)
+    return replace(task, limits=replace(task.limits, gpu_memory_share=share))
 
 
 def cap_memory(fraction: float) -> None:

@@ -38,7 +38,6 @@ class EvaluateTask:
     """What runs on the node; it may be cut off anywhere and run again."""
 
     request: EvaluateRequest
-    work_dir: Path
     track: TrackConfig | None
     """An MLflow server; None where numbers go to the journal alone."""
     training_jobs: tuple[str, ...] | None = None
@@ -59,7 +58,7 @@ class EvaluateTask:
         request, attempt = self.request, new_attempt()
         place = Allocation.current() if request.launch.nodes > 1 else None
         rank = 0 if place is None else place.rank
-        logs = self.work_dir / "logs" / request.run_name
+        logs = Path(request.work_dir, "logs", request.run_name)
         configure_logging(rank, json_path=logs / f"{attempt}-evaluate.jsonl")
         log.info("Evaluating with the code in %s", package_folder())
         with ends_on_sigterm():

@@ -25,11 +25,14 @@ from sigma_pipeline.jobs.code_copy import PACKAGE, copy_code
 from sigma_pipeline.jobs.config import EvaluateLaunchConfig
 from sigma_pipeline.jobs.node_names import node_name
 from sigma_pipeline.jobs.ray_folder import RayFolder
-from sigma_pipeline.jobs.ray_room import Amounts, NodeShape
+from sigma_pipeline.jobs.ray_room import Amounts
+from sigma_pipeline.jobs.ray_shortage import NodeShape
 
 log = logging.getLogger(__name__)
 
-OBJECT_STORE_BYTES = 100 << 20  # arrays go through the store; Ray carries requests only
+OBJECT_STORE_BYTES = 100 << 20
+"""Of memory. Features go through the run's store; what the processes of a gang say of test videos
+comes through Ray, which keeps what is too much in its folder."""
 _START_ATTEMPTS = 3
 _ANSWER_TIMEOUT_S = 10.0
 _QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
@@ -234,8 +237,14 @@ def node_shapes(ray: ModuleType) -> list[NodeShape]:
 
 def left_of_nodes(ray: ModuleType) -> dict[str, Amounts]:
     """What nobody uses of each node, by Ray's number of it; known a moment late."""
-    left = ray._private.state.available_resources_per_node()
+    left = left_resources(ray)
     return {node_id: Amounts(**_amounts(resources)) for node_id, resources in left.items()}
+
+
+def left_resources(ray: ModuleType) -> Mapping[str, Mapping[str, float]]:
+    """The same with Ray's names, those of placement groups among them."""
+    left: Mapping[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()
+    return left
 
 
 def _amounts(resources: Mapping[str, float]) -> dict[str, float]:

@@ -5,72 +5,16 @@ one that no node could ever hold wait there for good. So these books are kept he
 handed to Ray for a node that can begin it at once.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sigma_pipeline.jobs.backlog import GIB, TaskLimits
+from sigma_pipeline.jobs.ray_shortage import NodeShape
 
 Key = TypeVar("Key")
 
 _UNITS = 10_000  # Ray counts processors and GPUs in ten-thousandths, so that shares add up
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeShape:
-    """What a node has in all."""
-
-    node_id: str = ""
-    """Ray's."""
-    name: str = ""
-    cpus: float
-    gpus: float = 0.0
-    memory_gib: float
-
-    def could_hold(self, limits: TaskLimits) -> bool:
-        """Whether a task would fit if nothing else ran."""
-        return (
-            limits.cpus <= self.cpus
-            and limits.gpus <= self.gpus
-            and limits.memory_bytes <= self.memory_gib * GIB
-        )
-
-
-def shortage(title: str, limits: TaskLimits, nodes: Collection[NodeShape]) -> str | None:
-    """Why a task can run on none of the nodes, in words; None if it can.
-
-    Args:
-        title: of the task, for people.
-        limits: what it takes.
-        nodes: as they are when nothing runs.
-    """
-    if limits.gpus > 1 and limits.gpus % 1:
-        return (
-            f"{title} asks for {limits.gpus:g} GPUs: a share of one or whole ones can be had; "
-            "change gpus of its cell or launch.evaluate.gpus_per_task"
-        )
-    if any(node.could_hold(limits) for node in nodes):
-        return None
-    wanted = (
-        ("CPUs", limits.cpus, [node.cpus for node in nodes], _CPU_KEYS),
-        ("GPUs", limits.gpus, [node.gpus for node in nodes], _GPU_KEYS),
-        (
-            *("GiB of memory", limits.memory_bytes / GIB),
-            *([node.memory_gib for node in nodes], _MEMORY_KEYS),
-        ),
-    )
-    for what, amount, there, keys in wanted:
-        if amount and amount > (most := max(there, default=0.0)):
-            return (
-                f"{title} asks for {amount:g} {what}, but no node has more than {most:g}: it could "
-                f"never start; {keys}"
-            )
-    return f"no node has all that {title} asks for: {limits}; change cpus, gpus or memory_gib of it"
-
-
-_CPU_KEYS = "lower cpus of its cell or launch.evaluate.cpus_per_task, or raise launch.evaluate.cpus"
-_GPU_KEYS = "lower gpus of its cell or launch.evaluate.gpus_per_task"
-_MEMORY_KEYS = "lower memory_gib of its cell, or raise launch.evaluate.memory_gib"
 
 
 @dataclass(frozen=True)
@@ -83,13 +27,25 @@ class Amounts:
 
 
 @dataclass(frozen=True)
-class _Holding:
-    """What one task holds, and where."""
+class _Part:
+    """What one process holds, and where."""
 
-    limits: TaskLimits
     node_id: str
     devices: tuple[int, ...]
     """Its GPUs on that node; a share is of the only one."""
+
+
+@dataclass(frozen=True)
+class _Holding:
+    """What one task holds."""
+
+    limits: TaskLimits
+    parts: tuple[_Part, ...]
+    """Of each process of its gang; one, if it has none."""
+
+    def on(self, node_id: str) -> list[_Part]:
+        """Those on one node."""
+        return [part for part in self.parts if part.node_id == node_id]
 
 
 @dataclass
@@ -124,6 +80,14 @@ class _Free:
             and self.devices_for(limits.gpus) is not None
         )
 
+    def take_some(self, limits: TaskLimits, most: int) -> int:
+        """Takes as many processes as fit, ``most`` of them at most; returns their number."""
+        for number in range(most):
+            if not self.fits(limits):
+                return number
+            self.take(limits, self.devices_for(limits.gpus) or ())
+        return most
+
 
 class Room(Generic[Key]):
     """The nodes that are alive, and what tasks hold of them."""
@@ -132,7 +96,7 @@ class Room(Generic[Key]):
         self._nodes: dict[str, NodeShape] = {}
         self._others: Mapping[str, Amounts] = {}
         self._held: dict[Key, _Holding] = {}
-        self._places: dict[TaskLimits, str | None] = {}  # until anything changes
+        self._places: dict[TaskLimits, tuple[str, ...]] = {}  # until anything changes
 
     @property
     def nodes(self) -> list[NodeShape]:
@@ -144,48 +108,75 @@ class Room(Generic[Key]):
         """What others use of each node, as was told last."""
         return self._others
 
+    @property
+    def broken(self) -> list[Key]:
+        """Tasks with a gang of which a node is gone."""
+        return [
+            key for key, held in self._held.items() if held.limits.processes and self._lacks(held)
+        ]
+
     def set_nodes(self, nodes: Sequence[NodeShape], others: Mapping[str, Amounts]) -> list[Key]:
         """Takes note of which nodes are alive, and of what others use of each.
 
         Returns:
             Tasks whose node is gone and which Ray begins anew on some other one; they count as on
             the one with the most room, so that nothing more is put there meanwhile. Those that no
-            node can hold wait for one that can, and are told when it is there.
+            node can hold wait for one that can, and are told when it is there. Gangs are none of
+            them: they are ``broken`` until they are released.
         """
         self._nodes = {node.node_id: node for node in nodes}
         self._others = others
         self._places.clear()
-        stray = {key: one for key, one in self._held.items() if one.node_id not in self._nodes}
         moved = []
-        for key, held in stray.items():
+        for key, held in self._held.items():
             limits = held.limits
-            if able := [node for node in nodes if node.could_hold(limits)]:
+            able = [node for node in nodes if node.could_hold(limits)]
+            if limits.processes is None and self._lacks(held) and able:
                 free = {node.node_id: self._free(node) for node in able}
                 node_id = max(free, key=lambda each: free[each].cpus)
                 devices = free[node_id].devices_for(limits.gpus) or ()
-                self._held[key] = _Holding(limits, node_id, devices)
+                self._held[key] = _Holding(limits, (_Part(node_id, devices),))
                 moved.append(key)
         return moved
 
-    def node_for(self, limits: TaskLimits) -> str | None:
-        """The node that could begin such a task now: without GPUs if it needs none, and idle."""
+    def _lacks(self, held: _Holding) -> bool:
+        return any(part.node_id not in self._nodes for part in held.parts)
+
+    def nodes_for(self, limits: TaskLimits) -> tuple[str, ...]:
+        """The node of each process of a task that could begin now; none if it could not.
+
+        Nodes without GPUs if it needs none, as few as hold its gang, and idle ones.
+        """
         if limits not in self._places:
             self._places[limits] = self._place(limits)
         return self._places[limits]
 
-    def _place(self, limits: TaskLimits) -> str | None:
+    def _place(self, limits: TaskLimits) -> tuple[str, ...]:
+        wanted = limits.num_processes
         free = {node_id: self._free(node) for node_id, node in self._nodes.items()}
-        return min(
-            (node_id for node_id in free if free[node_id].fits(limits)),
-            key=lambda each: (bool(free[each].devices) > bool(limits.gpus), -free[each].cpus),
-            default=None,
+        cpus = {node_id: one.cpus for node_id, one in free.items()}
+        counts = {node_id: one.take_some(limits, wanted) for node_id, one in free.items()}
+        best_first = sorted(
+            free,
+            key=lambda each: (
+                bool(free[each].devices) > bool(limits.gpus),
+                -counts[each],
+                -cpus[each],
+            ),
         )
+        node_ids = tuple(each for each in best_first for _ in range(counts[each]))
+        return node_ids[:wanted] if len(node_ids) >= wanted else ()
 
-    def take(self, key: Key, limits: TaskLimits, node_id: str) -> None:
-        """Writes down that a task runs on a node that has room for it."""
-        devices = self._free(self._nodes[node_id]).devices_for(limits.gpus)
-        assert devices is not None
-        self._held[key] = _Holding(limits, node_id, devices)
+    def take(self, key: Key, limits: TaskLimits, node_ids: Sequence[str]) -> None:
+        """Writes down that a task runs on nodes that have room for it."""
+        free = {node_id: self._free(self._nodes[node_id]) for node_id in node_ids}
+        parts = []
+        for node_id in node_ids:
+            devices = free[node_id].devices_for(limits.gpus)
+            assert devices is not None
+            free[node_id].take(limits, devices)
+            parts.append(_Part(node_id, devices))
+        self._held[key] = _Holding(limits, tuple(parts))
         self._places.clear()
 
     def release(self, key: Key) -> None:
@@ -195,7 +186,7 @@ class Room(Generic[Key]):
 
     def used_by_others(self, node: NodeShape, left: Amounts) -> Amounts:
         """What is missing of a node beside what our own tasks hold, when so much is left of it."""
-        limits = [held.limits for held in self._held.values() if held.node_id == node.node_id]
+        limits = [held.limits for held in self._held.values() for _ in held.on(node.node_id)]
         return Amounts(
             max(0.0, node.cpus - left.cpus - sum(one.cpus for one in limits)),
             max(0.0, node.gpus - left.gpus - sum(one.gpus for one in limits)),
@@ -218,8 +209,8 @@ class Room(Generic[Key]):
             free.devices[number] -= share
             taken -= share
         for held in self._held.values():
-            if held.node_id == node.node_id:
-                free.take(held.limits, held.devices)
+            for part in held.on(node.node_id):
+                free.take(held.limits, part.devices)
         return free
 
 

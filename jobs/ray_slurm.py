@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,7 @@ from sigma_pipeline.jobs.ray_cluster import (
     reach,
 )
 from sigma_pipeline.jobs.ray_folder import RayFolder
+from sigma_pipeline.jobs.ray_shortage import NodeShape
 from sigma_pipeline.jobs.slurm import SlurmError, cancel, job_view
 from sigma_pipeline.jobs.submit import job_folder
 
@@ -110,6 +111,10 @@ class AllocatedCluster(OwnCluster):
     def __init__(self, launch: EvaluateLaunchConfig, allocation: Allocation) -> None:
         super().__init__(launch)
         self._allocation = allocation
+
+    def expected(self) -> Collection[NodeShape]:
+        """See ``RayCluster``."""
+        return [*super().expected()] * len(self._allocation.nodes)
 
     def start(self) -> ModuleType:
         """See ``RayCluster``.
@@ -195,6 +200,7 @@ def _serve(
             time.sleep(_POLL_INTERVAL_S)
     finally:
         process.terminate()
+        folder.empty()  # at once: SLURM may not leave the seconds that Ray takes to end
         try:
             process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:

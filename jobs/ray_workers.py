@@ -1,22 +1,17 @@
 """Tasks on a Ray cluster: each on a node that has room, tried again, and ended when it is late."""
 
-import gc
-import importlib
 import logging
-import os
-import sys
 import time
-import traceback
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from types import ModuleType
-from typing import Any
 
-from sigma_pipeline.infra.errors import ConfigError, StoreUnreachable
+from sigma_pipeline.infra.errors import ConfigError
 from sigma_pipeline.jobs.backlog import Outcome, Task, TaskLimits
+from sigma_pipeline.jobs.ray_calls import load_tasks
 from sigma_pipeline.jobs.ray_cluster import RayCluster, left_of_nodes, node_shapes, one_line
-from sigma_pipeline.jobs.ray_room import Amounts, NodeShape, Room, shortage
+from sigma_pipeline.jobs.ray_handover import Submitted, end_all, hand_over, may_pass, was_stopped
+from sigma_pipeline.jobs.ray_room import Amounts, Room
+from sigma_pipeline.jobs.ray_shortage import NodeShape, shortage
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +22,10 @@ _READY_WORKERS = 2
 """On each node, before there is a task: features of a commit and its first cell."""
 _READY_SHARE = 0.0001
 """Of a GPU, the least that Ray knows; its workers for GPUs are others than those for none."""
-_PASSING_ERRORS = [OSError, StoreUnreachable]
-"""What may go well another time; all else would fail again, after as many hours."""
 _NODE_GRACE_S = 300.0
 """How long a task waits for a node when all that could hold it are lost."""
 _END_GRACE_S = 1.0
 """For the processes of stopped tasks to be gone: until then they hold memory of the GPU."""
-
-
-@dataclass(frozen=True)
-class _Submitted:
-    task: Task
-    deadline_at_s: float
-
-    @classmethod
-    def now(cls, task: Task) -> "_Submitted":
-        return cls(task, time.monotonic() + task.limits.deadline_s)
 
 
 class RayWorkers:
@@ -51,6 +34,11 @@ class RayWorkers:
     A task is handed to Ray for a node that can begin it at once. So its deadline, which spans its
     retries, is not used up by waiting; it begins anew when the task's node is lost and another one
     can hold it.
+
+    Of a gang, all processes begin at once, on one node or several. When one of them is lost, all
+    end; as soon as there is room for all, and before any other task, all begin again. A gang that
+    was asked to stop does so after a while, should this job last so long; else it is left to the
+    next one.
     """
 
     def __init__(
@@ -73,8 +61,8 @@ class RayWorkers:
         self._retries = retries
         self._planned = planned or {}
         self._ray: ModuleType | None = None
-        self._room: Room[Any] = Room()
-        self._running: dict[Any, _Submitted] = {}
+        self._room: Room[str] = Room()
+        self._running: dict[str, Submitted] = {}
         self._seen: dict[str, NodeShape] = {}
         self._looked_at_s = self._changed_at_s = float("-inf")
         self._lacking_since_s: dict[TaskLimits, float] = {}
@@ -112,14 +100,16 @@ class RayWorkers:
         wants_gpu = any(limits.gpus for limits in self._planned.values())
         for node in self._room.nodes:
             share = _READY_SHARE if wants_gpu and node.gpus else 0.0
-            load = ray.remote(_load_tasks).options(num_cpus=1, num_gpus=share, max_retries=0)
+            load = ray.remote(load_tasks).options(num_cpus=1, num_gpus=share, max_retries=0)
             for _ in range(min(_READY_WORKERS, int(node.cpus))):
                 load.remote()
 
     def has_room(self, task: Task) -> bool:
         """See ``Workers``."""
         self._connected()
-        return self._room.node_for(task.limits) is not None
+        return bool(self._room.nodes_for(task.limits)) and not any(
+            one.is_next and not self._shortage(one.task) for one in self._running.values()
+        )
 
     def refusal(self, task: Task) -> str | None:
         """See ``Workers``; after a while if a node could hold the task that was there before."""
@@ -133,46 +123,33 @@ class RayWorkers:
         now_s = time.monotonic()
         if now_s - self._lacking_since_s.setdefault(task.limits, now_s) <= _NODE_GRACE_S:
             return None
-        return (
-            "the only node that could hold it was lost, and no other one came within "
-            f"{minutes:.0f} min: {lack}"
-        )
+        lost = "the only node that could hold it" if task.limits.processes is None else "a node"
+        return f"{lost} was lost, and no other one came within {minutes:.0f} min: {lack}"
 
     def submit(self, task: Task) -> None:
         """See ``Workers``; only after ``has_room``."""
-        ray = self._connected()
-        limits = task.limits
-        node_id = self._room.node_for(limits)
-        assert node_id is not None, f"no room for {task.title}"
-        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        # A process keeps the GPU that it has first used, and memory there: each has one such task.
-        on_worker = ray.remote(max_calls=1)(_call) if limits.gpus else ray.remote(_call)
-        remote = on_worker.options(
-            name=task.title,
-            num_cpus=limits.cpus,
-            num_gpus=limits.gpus,
-            memory=limits.memory_bytes or None,
-            max_retries=self._retries,
-            retry_exceptions=_PASSING_ERRORS,
-            scheduling_strategy=affinity(node_id, soft=True),  # another one when it is lost
-        )
-        reference = remote.remote(task.function, task.arguments, limits)
-        self._room.take(reference, limits, node_id)
-        self._running[reference] = _Submitted.now(task)
-        self._changed_at_s = time.monotonic()
+        self._connected()
+        submitted = self._running[task.name] = Submitted(task, self._retries)
+        self._begin(submitted)
 
     def finished(self, timeout_s: float) -> list[Outcome]:
         """See ``Workers``."""
-        if not self._running:
+        handed = {
+            one.handed.reference: one
+            for one in self._running.values()
+            if one.handed is not None and not one.is_waiting
+        }
+        if handed:
+            assert self._ray is not None
+            done, _ = self._ray.wait(list(handed), num_returns=1, timeout=timeout_s)
+        else:
             time.sleep(timeout_s)
             done = []
-        else:
-            assert self._ray is not None
-            done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
-        outcomes = [self._outcome(reference) for reference in done]
+        outcomes = [self._settle(handed[reference]) for reference in done]
         if self._ray is not None and time.monotonic() - self._looked_at_s > _LOOK_INTERVAL_S:
             self._look()
-        return outcomes + self._ended()
+        self._begin_waiting()
+        return [*filter(None, outcomes), *self._ended()]
 
     def _connected(self) -> ModuleType:
         """Ray, started when this is called first."""
@@ -185,32 +162,63 @@ class RayWorkers:
             log.info("Ray is up after %.1f s on %s", time.monotonic() - start_s, names)
         return self._ray
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _begin(self, submitted: Submitted) -> None:
+        task = submitted.task
+        node_ids = self._room.nodes_for(task.limits)
         assert self._ray is not None
-        task = self._release(reference)
+        assert node_ids, f"no room for {task.title}"
+        submitted.handed = hand_over(self._ray, task, node_ids, self._retries)
+        submitted.is_waiting = False
+        if submitted.deadline_at_s == float("inf"):
+            submitted.renew_deadline()
+        self._room.take(task.name, task.limits, node_ids)
+        self._changed_at_s = time.monotonic()
+
+    def _begin_waiting(self) -> None:
+        for submitted in self._running.values():
+            handed, task = submitted.handed, submitted.task
+            # A node that is lost holds what it held until Ray knows of it.
+            if submitted.is_waiting and handed is not None and handed.holds_nothing():
+                self._room.release(task.name)
+                if submitted.is_next and self._room.nodes_for(task.limits):
+                    self._begin(submitted)
+
+    def _settle(self, submitted: Submitted) -> Outcome | None:
+        """How a task ended; None if it is to begin again."""
+        ray, task, handed = self._ray, submitted.task, submitted.handed
+        assert ray is not None
+        assert handed is not None
         try:
-            self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            return Outcome(task, one_line(cause), traceback=str(error))
-        return Outcome(task)
+            ray.get(handed.reference)
+        except ray.exceptions.RayError as error:
+            cause = one_line(getattr(error, "cause", None) or error)
+            if task.limits.processes is not None:
+                self._look()
+                if is_broken := task.name in self._room.broken:
+                    cause = "a node was lost that a process of its gang was on"
+                is_stopped = was_stopped(error) and not is_broken
+                is_passing = is_broken or may_pass(ray, error)
+                if is_stopped or (submitted.retries_left and is_passing):
+                    log.warning("All of %s begins again: %s", task.title, cause)
+                    handed.free()
+                    submitted.wait(was_stopped=is_stopped)
+                    return None
+            return Outcome(self._release(task), cause, traceback=str(error))
+        return Outcome(self._release(task))
 
     def _ended(self) -> list[Outcome]:
         """Tasks that were to go on no longer, once their processes are gone."""
         errors = {
-            reference: error
-            for reference, submitted in self._running.items()
+            name: error
+            for name, submitted in self._running.items()
             if (error := self._reason_to_end(submitted))
         }
-        if errors:
-            assert self._ray is not None
-            for reference in errors:
-                # Without force a task inside a library call would not notice.
-                self._ray.cancel(reference, force=True)
-            self._ray.wait(list(errors), num_returns=len(errors), timeout=_END_GRACE_S)
-        return [Outcome(self._release(reference), error) for reference, error in errors.items()]
+        ended = [self._running[name] for name in errors]
+        if handed := [one.handed for one in ended if one.handed is not None]:
+            end_all(handed, _END_GRACE_S)
+        return [Outcome(self._release(one.task), errors[one.task.name]) for one in ended]
 
-    def _reason_to_end(self, submitted: _Submitted) -> str | None:
+    def _reason_to_end(self, submitted: Submitted) -> str | None:
         task = submitted.task
         if self._shortage(task):  # so its node is lost, and it does not run
             return self.refusal(task)
@@ -221,10 +229,13 @@ class RayWorkers:
             "or evaluate.deadline_min"
         )
 
-    def _release(self, reference: Any) -> Task:
-        self._room.release(reference)
+    def _release(self, task: Task) -> Task:
+        handed = self._running.pop(task.name).handed
+        if handed is not None:
+            handed.free()
+        self._room.release(task.name)
         self._changed_at_s = time.monotonic()
-        return self._running.pop(reference).task
+        return task
 
     def _look(self) -> None:
         """Brings the books up to date with the nodes that are there."""
@@ -235,8 +246,13 @@ class RayWorkers:
         for node_id in lost:
             log.warning("Node %s is lost: its tasks begin anew", self._seen[node_id].name)
         self._seen |= {node.node_id: node for node in nodes}
-        for reference in self._room.set_nodes(nodes, self._used_by_others(nodes)):
-            self._running[reference] = _Submitted.now(self._running[reference].task)
+        for name in self._room.set_nodes(nodes, self._used_by_others(nodes)):
+            self._running[name].renew_deadline()
+        for name in self._room.broken:
+            submitted = self._running[name]
+            submitted.deadline_at_s = float("inf")  # until it begins again
+            if submitted.handed is not None and not submitted.is_waiting:
+                submitted.handed.cancel()  # and what that leads to is settled as any end is
         self._lacking_since_s = {
             limits: since_s
             for limits, since_s in self._lacking_since_s.items()
@@ -264,36 +280,3 @@ class RayWorkers:
         lacks = (shortage(title, limits, nodes) for title, limits in self._planned.items())
         if problems := list(filter(None, lacks)):
             raise ConfigError("; ".join(problems))
-
-
-def _call(function: Callable[..., None], arguments: tuple[Any, ...], limits: TaskLimits) -> None:
-    """What Ray runs; it finds the function by its name."""
-    if not limits.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray shows all of them to who asks for none
-
-    import torch  # not for who submits
-
-    torch.set_num_threads(max(1, int(limits.cpus)))
-    try:
-        function(*arguments)
-    finally:
-        if limits.gpus:
-            _empty_gpu()
-
-
-def _empty_gpu() -> None:
-    """Gives the memory back now: Ray tells of the end of a task before its process is gone."""
-    import torch
-
-    traceback.clear_frames(sys.exc_info()[2])  # what failed holds its tensors
-    gc.collect()
-    with suppress(RuntimeError):  # of a broken GPU: the task's own error says more
-        torch.cuda.empty_cache()
-
-
-def _load_tasks() -> None:
-    """Loads what tasks are made of, PyTorch for one, into the worker that runs this."""
-    from sigma_pipeline.jobs.benchmarks.table import all_benchmarks
-
-    all_benchmarks()
-    importlib.import_module("sigma_pipeline.jobs.scoring")

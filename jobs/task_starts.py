@@ -84,13 +84,12 @@ class TaskStarts:
         """Why nothing runs though tasks are ready, in words; None where that is not so."""
         if not self._workers.is_idle or not (ready := self._backlog.ready):
             return None
-        task, limits = ready[0], ready[0].limits
+        task = ready[0]
         if self._may_begin(task):
             reason = "training has not left the GPU yet"
         else:
             reason = "no node has so much left: others hold it, or a node is lost"
-        wants = f"{limits.cpus:g} CPUs, {limits.gpus:g} GPUs"
-        return f"{len(ready)} tasks wait, first of them {task.title} ({wants}): {reason}"
+        return f"{len(ready)} tasks wait, first of them {task.title} ({task.limits}): {reason}"
 
     def _next_task(self) -> Task | None:
         names = {task.name for task in self._startable()}

@@ -34,11 +34,12 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluated:
             run_name="tiny",
             root_uri=store.root_uri,
             scratch_dir=str(tmp_path),
+            work_dir=str(tmp_path / "work"),
             seed=0,
             evaluate=EvaluateConfig(cells=cells),
             datasets={},
         )
-        task = EvaluateTask(request=request, work_dir=tmp_path / "work", track=None)
+        task = EvaluateTask(request=request, track=None)
         return CommitEvaluation(task, make_snapshot(tmp_path), every)
 
     return make

@@ -98,20 +98,15 @@ def test_shares_of_memory_add_up_to_the_gpu() -> None:
 
 def test_only_tasks_on_the_gpu_are_capped() -> None:
     config = launch(gpu_sharing="memory_cap", gpu_memory_share=0.4).evaluate
-    done: list[str] = []
-    on_gpu = Task("a", "a", done.append, ("a",), limits=TaskLimits(gpus=0.5))
-    on_cpu = Task("b", "b", done.append, ("b",))
+    on_gpu, on_cpu = (Task("a", "a", print, (), limits=TaskLimits(gpus=gpus)) for gpus in (0.5, 0))
 
-    capped(on_gpu, config).function(*capped(on_gpu, config).arguments)
-
-    assert done == ["a"]
     shares = {0.25: 0.1, 0.5: 0.2, 1: 0.4, 2: 0.4}  # as four, two, or one hold a GPU; of each
     for gpus, share in shares.items():
-        task = replace(on_gpu, limits=TaskLimits(gpus=gpus))
-        assert capped(task, config).arguments[0] == share
-    assert capped(on_cpu, config) is on_cpu
-    assert capped(on_gpu, launch().evaluate) is on_gpu
-    assert capped(on_gpu, launch(gpu_sharing="pause").evaluate) is on_gpu
+        task = replace(on_gpu, limits=TaskLimits(gpus=gpus, processes=2))
+        assert capped(task, config).limits == replace(task.limits, gpu_memory_share=share)
+    assert capped(on_cpu, config) == on_cpu
+    assert capped(on_gpu, launch().evaluate) == on_gpu
+    assert capped(on_gpu, launch(gpu_sharing="pause").evaluate) == on_gpu
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,12 @@ def task(tmp_path: Path) -> EvaluateTask:
         run_name="tiny",
         root_uri=str(tmp_path / "store"),
         scratch_dir=str(tmp_path / "scratch"),
+        work_dir=str(tmp_path / "work"),
         seed=0,
         evaluate=EvaluateConfig(),
         datasets={},
     )
-    return EvaluateTask(request=request, work_dir=tmp_path / "work", track=None)
+    return EvaluateTask(request=request, track=None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sigma_pipeline.jobs.ray_folder import RayFolder
 from tests.slurm.cluster import Cluster, wait_until
 from tests.slurm.conftest import MakeTrial, Shared
 from tests.slurm.trial import TOTAL_STEPS, Trial, merged
@@ -31,10 +32,17 @@ EVALUATED: dict[str, Any] = {
     },
     "launch": {"evaluate": {"nodes": 2, "cpus": 1}},
 }
+OVER_BOTH_NODES: dict[str, Any] = {
+    "benchmark": "finetune",
+    "dataset": "noise",
+    "processes": 2,
+    "settings": {"epochs": 5, "warmup_epochs": 1, "batch_videos": 8},
+}
+"""On nodes of one processor each."""
 NUM_CELLS = (TOTAL_STEPS // 10 + 1) * (1 + len(SEEDS))
 
 Scores = dict[str, list[Any]]
-Evaluating = Callable[[], tuple[Trial, str]]
+Evaluating = Callable[..., tuple[Trial, str]]
 
 
 def copy_training(shared: Shared, trial: Trial) -> None:
@@ -72,14 +80,15 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.fixture
-def evaluating(
-    make_trial: MakeTrial, shared: Shared, temporary: Path
-) -> Callable[[], tuple[Trial, str]]:
+def evaluating(make_trial: MakeTrial, shared: Shared, temporary: Path) -> Evaluating:
     """Submits the evaluation of a run that is trained; returns it with the number of its job."""
 
-    def evaluate() -> tuple[Trial, str]:
-        setup = [f"export TMPDIR={temporary}"]
-        trial = make_trial(merged(EVALUATED, {"launch": {"setup": setup}}))
+    def evaluate(*more_cells: Mapping[str, Any]) -> tuple[Trial, str]:
+        changes = {
+            "evaluate": {"cells": [*EVALUATED["evaluate"]["cells"], *more_cells]},
+            "launch": {"setup": [f"export TMPDIR={temporary}"]},
+        }
+        trial = make_trial(merged(EVALUATED, changes))
         return trial, submit(trial, shared)
 
     return evaluate
@@ -134,22 +143,33 @@ def test_an_evaluation_whose_driver_died_with_its_node_is_started_again(
     assert before.items() <= alone.items()
 
 
-def test_an_evaluation_that_comes_near_its_time_limit_is_queued_again(
+def test_an_evaluation_that_comes_near_its_time_limit_is_queued_again_and_a_gang_goes_on(
     evaluating: Evaluating, cluster: Cluster, alone: Scores
 ) -> None:
-    trial, job_id = evaluating()
-    wait_until(lambda: len(scores(trial)) > 3)
+    trial, job_id = evaluating(OVER_BOTH_NODES)
+    folder = trial.store / "runs" / trial.run_name / "evaluate"
+    commits = "step-*/finetune/noise/*.training/train/step-*[1-9]*/*/commit.json"
+    wait_until(lambda: list(folder.glob(commits)))
 
     cluster.ask("scancel", "--signal=USR2", job_id)
 
     wait_until(lambda: cluster.facts(job_id)["Restarts"] == "1")
     trial.wait_for_end()
     assert cluster.facts(job_id)["JobState"] == "COMPLETED"
-    assert scores(trial) == alone
+    done = scores(trial)
+    (fine_tuned,) = done.keys() - alone.keys()
+    assert fine_tuned.split("/")[1] == "finetune"
+    assert {name: done[name] for name in alone} == alone
+    assert not list(folder.glob(commits))
 
 
 def test_evaluations_on_the_same_nodes_leave_each_other_alone(
-    evaluating: Evaluating, cluster: Cluster, shared: Shared, alone: Scores, temporary: Path
+    evaluating: Evaluating,
+    cluster: Cluster,
+    shared: Shared,
+    alone: Scores,
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cancelled, first = evaluating()
     recipe = yaml.safe_load(cancelled.recipe.read_text())
@@ -164,4 +184,7 @@ def test_evaluations_on_the_same_nodes_leave_each_other_alone(
     assert len(scores(cancelled)) < NUM_CELLS
     wait_until(lambda: not cluster.processes(first, other.nodes))
     assert not cluster.processes(second, other.nodes)
+    # SLURM kills what takes longer to end than it allows: the next one on the node clears up then.
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    RayFolder().remove()
     assert list(temporary.iterdir()) == []

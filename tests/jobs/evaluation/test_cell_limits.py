@@ -27,8 +27,10 @@ def test_a_cell_takes_what_it_says_and_else_what_all_take() -> None:
     ).evaluate
     own, common = config(cpus=4, gpus=0, memory_gib=3, deadline_min=1), config()
 
-    assert cell_limits(own.cells[0], own, launch) == TaskLimits(4, 0, 3, 60)
-    assert cell_limits(common.cells[0], common, launch) == TaskLimits(2, 0.5, None, 7200)
+    assert cell_limits(own.cells[0], own, launch, trains=False) == TaskLimits(4, 0, 3, 60)
+    assert cell_limits(common.cells[0], common, launch, trains=False) == TaskLimits(
+        2, 0.5, None, 7200
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,12 @@ def test_a_cell_takes_what_it_says_and_else_what_all_take() -> None:
             {"cluster": "slurm", "gpus_per_task": 1},
             "evaluate.supervised asks for 1 GPUs, but no node has more than 0",
         ),
+        (
+            config(processes=5),
+            {"cluster": "slurm", "nodes": 2},
+            "all 2 nodes can hold no more than 4",
+        ),
+        (config(processes=2, gpus=2), {}, "2 GPUs for each of its processes"),
         (config(), {"nodes": 2}, "launch.evaluate.nodes=2 needs launch.cluster=slurm"),
         (config(), {"cluster": "slurm", "ray_address": "a:1"}, "launch.evaluate.ray_address=a:1"),
     ],
@@ -60,3 +68,4 @@ def test_what_may_be_there_is_not_refused() -> None:
     assert not problems(config(gpus=1))  # this machine's are counted when Ray has started
     assert not problems(config(cpus=64), ray_address="a:1")
     assert not problems(config(), "slurm", nodes=2)
+    assert not problems(config(processes=4), "slurm", nodes=2)

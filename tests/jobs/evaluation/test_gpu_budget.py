@@ -24,6 +24,7 @@ Evaluate = Callable[..., int]
 MakeRequest = Callable[..., EvaluateRequest]
 UVOS: dict[str, Any] = {"benchmark": "uvos", "settings": {"restarts": 1}, "every": 1, "gpus": 1}
 HOUR_S = 3600.0
+LIMITS = TaskLimits(gpus=1, processes=2, deadline_s=10 * HOUR_S)
 
 
 class Clock:
@@ -44,9 +45,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def dear(storage: Storage, make_request: MakeRequest) -> PlannedTrial:
-    """Takes two GPUs, for ten hours at most."""
+    """Takes two GPUs with its two processes, for ten hours at most."""
     planned = plan_grid(storage, make_request({"benchmark": "knn"})).trials[0]
-    return replace(planned, cost="dear", limits=TaskLimits(gpus=2, deadline_s=10 * HOUR_S))
+    return replace(planned, cost="dear", limits=LIMITS)
 
 
 @pytest.fixture

@@ -32,14 +32,18 @@ cluster.stop()
 print("same handler" if signal.getsignal(signal.SIGTERM) is handler else "another handler")
 """
 
-WAIT_IN_A_TASK = """
+WAIT_IN_A_GANG = """
 import subprocess
-from sigma_pipeline.jobs.backlog import Task
+from sigma_pipeline.jobs.backlog import Task, TaskLimits
 from sigma_pipeline.jobs.config import EvaluateLaunchConfig
 from sigma_pipeline.jobs.ray_cluster import OwnCluster
 from sigma_pipeline.jobs.ray_workers import RayWorkers
+def wait(place):
+    subprocess.run(["sleep", "600"])
+def lead(gang):
+    gang.run(wait)
 with RayWorkers(OwnCluster(EvaluateLaunchConfig(cpus=1)), retries=0) as workers:
-    task = Task("task", "a task", subprocess.run, (["sleep", "600"],))
+    task = Task("task", "a task", lead, (), limits=TaskLimits(cpus=0.5, processes=2))
     assert workers.has_room(task)
     workers.submit(task)
     print(flush=True)
@@ -149,12 +153,12 @@ def test_ray_leaves_the_process_and_the_machine_as_it_found_them(
 def test_all_of_ray_ends_when_its_driver_is_killed(tmp_path: Path, temporary: Path) -> None:
     variables = environment(temporary, tmp_path / "home")
     driver = subprocess.Popen(
-        [sys.executable, "-P", "-c", WAIT_IN_A_TASK], env=variables, stdout=subprocess.PIPE
+        [sys.executable, "-P", "-c", WAIT_IN_A_GANG], env=variables, stdout=subprocess.PIPE
     )
     assert driver.stdout is not None
     driver.stdout.readline()
-    deadline_s = time.monotonic() + 60
-    while not any(b"sleep" in _command(pid) for pid in using(temporary)):
+    deadline_s = time.monotonic() + 120
+    while sum(b"sleep" in _command(pid) for pid in using(temporary)) < 2:
         assert time.monotonic() < deadline_s, "the task does not begin"
         time.sleep(0.1)
 

@@ -9,8 +9,16 @@ import pytest
 
 from sigma_pipeline.jobs import ray_workers
 from sigma_pipeline.jobs.backlog import Task, TaskLimits
-from sigma_pipeline.jobs.ray_room import NodeShape
+from sigma_pipeline.jobs.ray_shortage import NodeShape
 from sigma_pipeline.jobs.ray_workers import RayWorkers
+
+
+class DiedError(Exception):
+    """As Ray tells of a process."""
+
+
+class RaisedError(DiedError):
+    """As Ray tells of what a process raised."""
 
 
 class TwoNodes:
@@ -22,7 +30,14 @@ class TwoNodes:
         self.ray = MagicMock()
         self.ray.wait.return_value = [], []
         self.ray.nodes.return_value = [_node("a", CPU=1.0), _node("b", CPU=1.0, GPU=1.0)]
-        self.ray.remote().options().remote.side_effect = lambda *_: object()
+        self.ray.remote().options().remote.side_effect = self._begin
+        self.ray.get.side_effect = self._get
+        self.ray.exceptions.RayError = DiedError
+        self.ray.exceptions.RayTaskError = RaisedError
+        self.ray.util.placement_group().id.hex.return_value = "of-the-gang"
+        self.num_begun = 0
+        self._newest: object = None
+        self._error: Exception | None = None
 
     def expected(self) -> tuple[NodeShape, ...]:
         """Nothing is known beforehand."""
@@ -34,6 +49,26 @@ class TwoNodes:
 
     def stop(self) -> None:
         """Nothing to end."""
+
+    def end_one(self, error: Exception | None = None) -> None:
+        """The task that was begun last ends."""
+        self.ray.wait.return_value = [self._newest], []
+        self._error = error
+
+    def hold(self, *names: str) -> None:
+        """What is told to be left of a node."""
+        per_node = self.ray._private.state.available_resources_per_node
+        per_node.return_value = {"a": dict.fromkeys(names, 1.0)}
+
+    def _begin(self, *_: object) -> object:
+        self.num_begun += 1
+        self._newest = object()
+        self.ray.wait.return_value = [], []
+        return self._newest
+
+    def _get(self, _: object) -> None:
+        if self._error is not None:
+            raise self._error
 
     def add(self, name: str, **resources: float) -> None:
         """One more node is there."""
@@ -184,3 +219,67 @@ def test_a_stopped_task_keeps_its_room_until_its_process_is_gone(two_nodes: TwoN
         has_room.append(workers.has_room(task))
 
     assert has_room == [False, False, True]  # when asked what is done; after cancelling; at the end
+
+
+def test_gangs_that_want_the_same_nodes_have_them_one_after_the_other(two_nodes: TwoNodes) -> None:
+    first, second = (Task(n, n, print, (), limits=TaskLimits(processes=2)) for n in ("1", "2"))
+
+    with RayWorkers(two_nodes, retries=0) as workers:
+        assert workers.has_room(first)
+        workers.submit(first)
+        assert not workers.has_room(second)
+        assert not workers.has_room(Task("3", "3", print, ()))
+        two_nodes.end_one()
+        (outcome,) = workers.finished(0.0)
+
+        assert outcome.task is first
+        assert workers.has_room(second)
+
+
+def test_a_gang_that_broke_begins_again_before_any_other_task(two_nodes: TwoNodes) -> None:
+    gang = Task("gang", "gang", print, (), limits=TaskLimits(processes=2))
+    other = Task("other", "other", print, ())
+
+    with RayWorkers(two_nodes, retries=1) as workers:
+        assert workers.has_room(gang)
+        workers.submit(gang)
+        two_nodes.hold("CPU_group_1_of-the-gang")
+        two_nodes.end_one(DiedError("of itself"))
+        assert workers.finished(0.0) == []
+        assert not workers.has_room(other)
+        assert two_nodes.num_begun == 1  # what it held is not free yet
+        two_nodes.hold()
+        assert workers.finished(0.0) == []
+
+        assert two_nodes.num_begun == 2
+        two_nodes.end_one(DiedError("of itself"))
+        (outcome,) = workers.finished(0.0)
+        assert outcome.error == "DiedError: of itself"
+        assert workers.has_room(other)
+
+
+def test_a_gang_that_waits_for_a_lost_node_lets_others_have_the_rest(
+    two_nodes: TwoNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gang = Task("gang", "gang", print, (), limits=TaskLimits(processes=2, deadline_s=0.3))
+    other = Task("other", "other", print, ())
+
+    with RayWorkers(two_nodes, retries=1) as workers:
+        assert workers.has_room(gang)
+        workers.submit(gang)
+        two_nodes.lose("b")
+        assert workers.finished(0.0) == []
+        two_nodes.ray.cancel.assert_called_once()  # Ray itself would go on with half of it
+        two_nodes.end_one(DiedError("of itself"))
+        time.sleep(0.4)
+        assert workers.finished(0.0) == []  # its deadline does not run meanwhile
+        assert workers.has_room(other)
+        two_nodes.add("c", CPU=1.0)
+        assert workers.finished(0.0) == []
+        assert two_nodes.num_begun == 2
+        assert not workers.has_room(other)
+        two_nodes.lose("c")
+        two_nodes.end_one(DiedError("of itself"))
+        (outcome,) = workers.finished(0.0)
+
+    assert outcome.error == "a node was lost that a process of its gang was on"

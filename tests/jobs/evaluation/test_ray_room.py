@@ -1,11 +1,13 @@
 """Which task fits where: shares of GPUs, memory, nodes that are lost, what others use."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from sigma_pipeline.jobs.backlog import TaskLimits
-from sigma_pipeline.jobs.ray_room import Amounts, NodeShape, Room, shortage
+from sigma_pipeline.jobs.ray_room import Amounts, Room
+from sigma_pipeline.jobs.ray_shortage import NodeShape, shortage
 
 
 def node(name: str, cpus: float = 4, gpus: float = 0, memory_gib: float = 8) -> NodeShape:
@@ -20,10 +22,10 @@ def room_of(*nodes: NodeShape) -> Room[str]:
 
 def placed(room: Room[str], key: str, limits: TaskLimits) -> str | None:
     """Takes what ``limits`` say where there is room; says where."""
-    node_id = room.node_for(limits)
-    if node_id is not None:
-        room.take(key, limits, node_id)
-    return node_id
+    node_ids = room.nodes_for(limits)
+    if node_ids:
+        room.take(key, limits, node_ids)
+    return "+".join(node_ids) or None
 
 
 def test_two_halves_fit_one_gpu_and_two_larger_shares_do_not() -> None:
@@ -108,8 +110,37 @@ def test_a_task_that_no_node_can_hold_any_more_counts_on_the_next_that_can() -> 
 
     assert room.set_nodes([plain], {}) == []
     assert room.set_nodes([plain, c], {}) == ["0"]
-    assert room.node_for(TaskLimits(gpus=1)) is None
+    assert not room.nodes_for(TaskLimits(gpus=1))
     assert room.set_nodes([plain, c], {}) == []
+
+
+def test_a_gang_takes_few_nodes_and_all_of_its_processes_or_none() -> None:
+    gang = TaskLimits(cpus=2, gpus=1, processes=3)
+    room = room_of(node("a", gpus=1), node("b", cpus=8, gpus=3), node("c", gpus=1))
+
+    assert placed(room, "0", gang) == "b+b+b"
+    assert placed(room, "1", gang) is None
+    assert placed(room, "2", replace(gang, processes=2)) == "a+c"
+    assert placed(room, "3", replace(gang, processes=1)) is None
+    room.release("0")
+    assert placed(room, "4", TaskLimits(gpus=1)) == "b"
+    assert placed(room, "5", gang) is None
+    room.release("2")
+    assert placed(room, "6", gang) == "b+b+a"
+
+
+def test_a_gang_that_lost_a_node_holds_the_rest_until_it_is_released() -> None:
+    a, b = node("a", cpus=1), node("b", cpus=1)
+    room = room_of(a, b)
+    placed(room, "gang", TaskLimits(processes=2))
+
+    assert room.set_nodes([b], {}) == []
+
+    assert room.broken == ["gang"]
+    assert placed(room, "1", TaskLimits()) is None
+    room.release("gang")
+    assert room.broken == []
+    assert placed(room, "1", TaskLimits()) == "b"
 
 
 def test_what_others_use_of_a_node_is_not_free() -> None:
@@ -121,9 +152,9 @@ def test_what_others_use_of_a_node_is_not_free() -> None:
     room.set_nodes([a], {"a": others})
 
     assert others == Amounts(cpus=2, gpus=0.5, memory_gib=0)
-    assert room.node_for(TaskLimits(cpus=2)) is None
-    assert room.node_for(TaskLimits(gpus=0.6)) is None
-    assert room.node_for(TaskLimits(cpus=1, gpus=0.5)) == "a"
+    assert not room.nodes_for(TaskLimits(cpus=2))
+    assert not room.nodes_for(TaskLimits(gpus=0.6))
+    assert room.nodes_for(TaskLimits(cpus=1, gpus=0.5)) == ("a",)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +170,18 @@ def test_what_others_use_of_a_node_is_not_free() -> None:
         ),
         (TaskLimits(memory_gib=9), r"9 GiB of memory, but no node has more than 8.* memory_gib"),
         (TaskLimits(gpus=1.5), r"1.5 GPUs: a share of one or whole ones"),
-        (TaskLimits(cpus=4, gpus=1), r"no node has all that knn asks for"),
+        (TaskLimits(cpus=4, gpus=1), r"no node has all that knn asks for: 4 CPUs, 1 GPUs; "),
+        (
+            TaskLimits(cpus=2, processes=4),
+            r"4 processes of 2 CPUs, 0 GPUs each, but all 2 nodes can hold no more than 3 .*lower",
+        ),
+        (
+            TaskLimits(cpus=2, gpus=1, memory_gib=1, processes=2),
+            r"2 processes of 2 CPUs, 1 GPUs, 1 GiB of memory each, .* no more than 1 ",
+        ),
+        (TaskLimits(cpus=5, processes=2), r"5 CPUs for each of its processes, but no node has mo"),
+        (TaskLimits(gpus=2, processes=2), r"2 GPUs for each of its processes.*set processes of"),
+        (TaskLimits(gpus=0.5, processes=2), r"2 processes with 0.5 of a GPU each: .* cannot share"),
     ],
 )
 def test_what_no_node_has_is_said_with_the_setting_to_change(limits: TaskLimits, said: str) -> None:
@@ -153,3 +195,7 @@ def test_what_fits_some_node_is_no_shortage() -> None:
     nodes = [node("a", cpus=4), node("b", cpus=2, gpus=1)]
 
     assert shortage("knn", TaskLimits(cpus=2, gpus=1, memory_gib=8), nodes) is None
+    assert shortage("finetune", TaskLimits(cpus=2, processes=3), nodes) is None
+    assert shortage("finetune", TaskLimits(gpus=0.5, processes=1), nodes) is None
+    unknown = NodeShape(cpus=2, gpus=float("inf"), memory_gib=float("inf"))
+    assert shortage("finetune", TaskLimits(gpus=1, memory_gib=9, processes=2), [unknown]) is None

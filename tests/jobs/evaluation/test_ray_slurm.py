@@ -10,7 +10,9 @@ import pytest
 
 from sigma_pipeline.infra.errors import BadNodes
 from sigma_pipeline.jobs import ray_slurm
+from sigma_pipeline.jobs.backlog import TaskLimits
 from sigma_pipeline.jobs.config import EvaluateLaunchConfig
+from sigma_pipeline.jobs.ray_shortage import shortage
 from sigma_pipeline.jobs.ray_slurm import AllocatedCluster, Allocation, lend_node
 from sigma_pipeline.jobs.slurm import JobView, SlurmError
 
@@ -79,6 +81,13 @@ def test_nodes_that_do_not_join_in_time_are_named(
     assert place.meeting() == {"address": "10.0.0.1:6001", "token": "secret"}
     cluster.stop()
     assert place.meeting() == {"address": "", "token": ""}
+
+
+def test_a_gang_may_have_the_processors_of_all_nodes(place: Allocation) -> None:
+    nodes = AllocatedCluster(LAUNCH, place).expected()
+
+    assert shortage("finetune", TaskLimits(cpus=LAUNCH.cpus, processes=2), nodes) is None
+    assert shortage("finetune", TaskLimits(cpus=LAUNCH.cpus, processes=3), nodes)
 
 
 def test_a_node_waits_for_the_head_and_leaves_when_that_is_done(place: Allocation) -> None:

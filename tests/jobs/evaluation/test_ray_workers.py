@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sigma_pipeline.infra.errors import ConfigError
-from sigma_pipeline.jobs import ray_workers
+from sigma_pipeline.jobs import ray_calls
 from sigma_pipeline.jobs.backlog import Outcome, Task, TaskLimits
 from sigma_pipeline.jobs.config import EvaluateLaunchConfig
 from sigma_pipeline.jobs.ray_cluster import OwnCluster
@@ -101,10 +101,21 @@ def test_a_task_with_a_gpu_gives_its_memory_back_before_it_ends(
         raise ValueError(tensor.shape)
 
     with pytest.raises(ValueError, match="1"):
-        ray_workers._call(keep_and_fail, (), TaskLimits(gpus=0.5))
-    ray_workers._call(lambda: None, (), TaskLimits(gpus=1))
+        ray_calls.call(keep_and_fail, (), TaskLimits(gpus=0.5))
+    ray_calls.call(lambda: None, (), TaskLimits(gpus=1))
 
     assert left == [False, False]
+
+
+def test_a_process_is_kept_to_its_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    done: list[object] = []
+    monkeypatch.setattr(ray_calls, "cap_memory", done.append)
+
+    for share in (0.2, None):
+        ray_calls.call(done.append, ("work",), TaskLimits(gpus=0.5, gpu_memory_share=share))
+
+    assert done == [0.2, "work", "work"]
 
 
 @pytest.mark.parametrize(("gpus", "seen"), [(0, ""), (0.5, "3")])
@@ -115,7 +126,7 @@ def test_gpus_are_hidden_from_a_task_without_any(
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     told: list[str] = []
 
-    ray_workers._call(
+    ray_calls.call(
         lambda: told.append(os.environ["CUDA_VISIBLE_DEVICES"]), (), TaskLimits(gpus=gpus)
     )
 
