@@ -16,8 +16,9 @@ from sigma_pipeline.data_prep.catalogues.lists import Entry, Flaws, annotation_t
 from sigma_pipeline.data_prep.config import DatasetConfig
 from sigma_pipeline.data_prep.source_files import SourceFiles
 
-_NUM_ACTIONS = 80
+NUM_ACTIONS = 80
 _LISTED_ACTION = re.compile(r'name:\s*"([^"]*)"\s*(?:label_)?id:\s*(\d+)')
+_UNLISTED = "action {}"
 _BOX_COLUMNS, _PREDICTED_COLUMNS = 7, 8
 
 Box = list[float | int | None]
@@ -76,6 +77,21 @@ def list_ava(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
     return list_entries(dataset, files, entries, classes, flaws, is_unique=True)
 
 
+def listed_actions(text: str) -> dict[int, str]:
+    """Names by number, from 1, of the actions in a list of AVA's tools (``.pbtxt``)."""
+    found = {int(number): name for name, number in _LISTED_ACTION.findall(text)}
+    return {number: name for number, name in found.items() if 1 <= number <= NUM_ACTIONS}
+
+
+def scored_classes(names: Sequence[str]) -> list[int]:
+    """Which classes count, from 0: those that the list of actions named, or else all.
+
+    ActivityNet's list leaves out 20 of the 80 actions, of which the validation split has few.
+    """
+    named = [label for label, name in enumerate(names) if name != _UNLISTED.format(label + 1)]
+    return named or list(range(len(names)))
+
+
 class _Marks:
     """What the lists of one split say of its movies, besides their frames."""
 
@@ -132,8 +148,8 @@ def _parse_box(row: Sequence[str], is_predicted: bool) -> tuple[str, int, Box]:
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise ValueError(f"there is no box {', '.join(corners)}")
     number = int(action) if action and action != "-1" else None
-    if number is not None and not 1 <= number <= _NUM_ACTIONS:
-        raise ValueError(f"action {number} is not one of the {_NUM_ACTIONS} (from 1)")
+    if number is not None and not 1 <= number <= NUM_ACTIONS:
+        raise ValueError(f"action {number} is not one of the {NUM_ACTIONS} (from 1)")
     end = float(last) if is_predicted else int(last) if last else None
     return movie, int(second), [x1, y1, x2, y2, number, end]
 
@@ -149,9 +165,8 @@ def _read_seconds(lists: ListFiles, name: str, flaws: Flaws) -> dict[str, list[i
 
 
 def _class_names(lists: ListFiles, name: str) -> list[str]:
-    names = [f"action {number}" for number in range(1, _NUM_ACTIONS + 1)]
+    names = [_UNLISTED.format(number) for number in range(1, NUM_ACTIONS + 1)]
     if lists.has(name):
-        for action, number in _LISTED_ACTION.findall(lists.text(name, "options.actions")):
-            if 1 <= int(number) <= _NUM_ACTIONS:
-                names[int(number) - 1] = action
+        for number, action in listed_actions(lists.text(name, "options.actions")).items():
+            names[number - 1] = action
     return names
