@@ -4,6 +4,9 @@
     <folder>/<split>/<motion>/<clip>.json           motion, repetitions, objects
     <folder>/<split>/<motion>/<clip>.masks/<frame>.png   palette images: 0 background, 1..n objects
 
+In videos of kind ``cycles`` the annotation says, as that of UCFRep, the ``count`` of cycles and the
+``boundaries`` between them; they have no masks.
+
 Each clip depends only on (seed, split, number of the clip, frames, size): a longer set begins with
 the clips of a shorter one, and workers may render in any order.
 """
@@ -20,12 +23,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sigma_pipeline.data_prep.config import RenderedConfig
-from sigma_pipeline.data_prep.demo_motions import MOTIONS
+from sigma_pipeline.data_prep.demo_motions import MOTIONS, REPEATED_MOTIONS, Motion
 from sigma_pipeline.data_prep.demo_scene import Clip, render_clip
 from sigma_pipeline.data_prep.encode import write_video
 from sigma_pipeline.infra.identity import fingerprint
@@ -48,11 +52,15 @@ class _Place:
     """One clip of the set: what to draw, and where to write it."""
 
     folder: Path
-    seed: int
     split: str
     number: int
-    num_frames: int
-    size_px: int
+    config: RenderedConfig
+
+    @property
+    def motion(self) -> Motion:
+        """Motions take turns."""
+        motions = _motions(self.config)
+        return motions[self.number % len(motions)]
 
 
 def demo_folder(config: RenderedConfig, scratch_dir: Path) -> Path:
@@ -98,12 +106,10 @@ def _render_and_rename(config: RenderedConfig, folder: Path, workers: int) -> No
 def _plan(config: RenderedConfig, folder: Path) -> list[_Place]:
     counts = {"train": config.train_clips, "val": config.val_clips}
     for split in SPLITS:
-        for motion in MOTIONS:
+        for motion in _motions(config):
             (folder / split / motion.name).mkdir(parents=True)
     return [
-        _Place(folder, config.seed, split, number, config.frames, config.size_px)
-        for split in SPLITS
-        for number in range(counts[split])
+        _Place(folder, split, number, config) for split in SPLITS for number in range(counts[split])
     ]
 
 
@@ -132,15 +138,27 @@ def _end_with_parent() -> None:
 
 
 def _write_clip(place: _Place) -> None:
-    motion = MOTIONS[place.number % len(MOTIONS)]
-    key = [place.seed, SPLITS.index(place.split) << 32 | place.number]
+    config, motion = place.config, place.motion
+    key = [config.seed, SPLITS.index(place.split) << 32 | place.number]
     draws = np.random.Generator(np.random.Philox(key=key))
-    clip = render_clip(motion, draws, place.num_frames, place.size_px)
+    has_cycles = config.kind == "cycles"
+    clip = render_clip(motion, draws, config.frames, config.size_px, has_cycles=has_cycles)
     stem = place.folder / place.split / motion.name / f"{motion.name}-{place.number:05d}"
     write_video(stem.with_suffix(".mp4"), clip.frames, FPS, CRF, GOP_FRAMES)
+    stem.with_suffix(".json").write_text(json.dumps(_facts(motion, clip), sort_keys=True) + "\n")
+    if not has_cycles:
+        _write_masks(stem.with_suffix(".masks"), clip)
+
+
+def _motions(config: RenderedConfig) -> tuple[Motion, ...]:
+    return REPEATED_MOTIONS if config.kind == "cycles" else MOTIONS
+
+
+def _facts(motion: Motion, clip: Clip) -> dict[str, Any]:
     facts = {"motion": motion.name, "objects": clip.num_objects, "repetitions": clip.repetitions}
-    stem.with_suffix(".json").write_text(json.dumps(facts, sort_keys=True) + "\n")
-    _write_masks(stem.with_suffix(".masks"), clip)
+    if clip.boundaries is None:
+        return facts
+    return facts | {"count": clip.repetitions, "boundaries": clip.boundaries}
 
 
 def _write_masks(folder: Path, clip: Clip) -> None:

@@ -23,6 +23,8 @@ CLIP_GROWTH = (0.6, 1.2)
 """Passes through the range of sizes in the whole clip; past its end an object starts over."""
 OSCILLATION_REACH = (0.15, 0.25)
 """Amplitude of an oscillation."""
+SWING_REACH = (0.2 * np.pi, 0.4 * np.pi)
+"""Amplitude of a rotation to and fro."""
 REPETITIONS = (2, 4)
 """Periods of an oscillation in the whole clip, both included."""
 RADII = (0.18, 0.38)
@@ -94,6 +96,17 @@ def _oscillate(x: int, y: int) -> Move:
     return move
 
 
+def _swing() -> Move:
+    def move(path: Path, time: Floats, draws: np.random.Generator, repetitions: int) -> Path:
+        phase = draws.uniform(0, 2 * np.pi)
+        reach = draws.uniform(*SWING_REACH)
+        return replace(
+            path, angle=path.angle + reach * np.sin(2 * np.pi * repetitions * time + phase)
+        )
+
+    return move
+
+
 MOTIONS = (
     Motion("right", _translate(1, 0)),
     Motion("left", _translate(-1, 0)),
@@ -106,6 +119,12 @@ MOTIONS = (
     Motion("oscillate_horizontally", _oscillate(1, 0), repeats=True),
     Motion("oscillate_vertically", _oscillate(0, 1), repeats=True),
 )
+
+REPEATED_MOTIONS = (
+    *(motion for motion in MOTIONS if motion.repeats),
+    Motion("swing", _swing(), repeats=True),
+)
+"""Classes of the videos in which cycles are counted."""
 
 
 def path_at_rest(draws: np.random.Generator, num_frames: int) -> Path:
@@ -122,8 +141,21 @@ def draw_repetitions(motion: Motion, draws: np.random.Generator) -> int | None:
 
 
 def draw_path(
-    motion: Motion, draws: np.random.Generator, num_frames: int, repetitions: int | None
+    motion: Motion,
+    draws: np.random.Generator,
+    num_frames: int,
+    repetitions: int | None,
+    time: Floats | None = None,
 ) -> Path:
-    """Where an object of this motion is in each frame; all of a clip share ``repetitions``."""
-    time = np.arange(num_frames) / num_frames
+    """Where an object of this motion is in each frame; all of a clip share ``repetitions``.
+
+    Args:
+        motion: what it does.
+        draws: of this object.
+        num_frames: of the clip.
+        repetitions: of the motion while ``time`` goes from 0 to 1.
+        time: [num_frames]; runs evenly when absent.
+    """
+    if time is None:
+        time = np.arange(num_frames) / num_frames
     return motion.move(path_at_rest(draws, num_frames), time, draws, repetitions or 0)

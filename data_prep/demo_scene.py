@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sigma_pipeline.data_prep.demo_cycles import draw_cycles
 from sigma_pipeline.data_prep.demo_motions import Motion, Path, draw_path, draw_repetitions
 
 Floats = NDArray[np.float32]
@@ -38,6 +39,8 @@ class Clip:
     """Object ids, [frames, height, width]; 0: background, 1..n: objects, later ones in front."""
     repetitions: int | None
     num_objects: int
+    boundaries: tuple[int, ...] | None = None
+    """Frames between which the cycles lie, where these are what the clip is about."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,20 @@ def _draw_object(draws: np.random.Generator, path: Path) -> _Object:
     )
 
 
-def render_clip(motion: Motion, draws: np.random.Generator, num_frames: int, size_px: int) -> Clip:
-    """One clip of ``motion``; everything in it comes from ``draws``."""
-    repetitions = draw_repetitions(motion, draws)
+def render_clip(
+    motion: Motion,
+    draws: np.random.Generator,
+    num_frames: int,
+    size_px: int,
+    *,
+    has_cycles: bool = False,
+) -> Clip:
+    """One clip of ``motion``; everything in it comes from ``draws``.
+
+    With ``has_cycles``, of a motion that repeats, its cycles are of varying length.
+    """
+    cycles = draw_cycles(draws, num_frames) if has_cycles else None
+    repetitions = cycles.count if cycles else draw_repetitions(motion, draws)
     low, high = NUM_OBJECTS
     num_objects = int(draws.integers(low, high + 1))
     centres = _pixel_centres(size_px)
@@ -139,9 +153,10 @@ def render_clip(motion: Motion, draws: np.random.Generator, num_frames: int, siz
     picture = np.repeat(background, num_frames, axis=0)
     masks = np.zeros((num_frames, size_px, size_px), np.uint8)
     for identity in range(1, num_objects + 1):
-        path = draw_path(motion, draws, num_frames, repetitions)
+        path = draw_path(motion, draws, num_frames, repetitions, cycles.time if cycles else None)
         colours, opacity = _draw_object(draws, path).layer(size_px)
         picture += opacity[..., None] * (colours - picture)
         masks[opacity > 0.5] = identity
     frames = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-    return Clip(frames, masks, repetitions, num_objects)
+    boundaries = cycles.boundaries if cycles else None
+    return Clip(frames, masks, repetitions, num_objects, boundaries)
