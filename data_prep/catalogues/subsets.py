@@ -45,6 +45,26 @@ def draw_subset(labels: Sequence[int], samples: int, seed: int) -> list[int]:
     return sorted(chosen)
 
 
+def draw_examples(labels: Sequence[int], samples: int, seed: int) -> list[int]:
+    """Which samples are learned from few: SEVERE's draw with seed 0, another one with each other.
+
+    It is SEVERE's as long as samples of a class stand in the order of its lists, as they do by
+    name, and none is missing.
+
+    Args:
+        labels: of a split, below 0 where a sample has none; those are never drawn.
+        samples: wanted in all.
+        seed: of a cell.
+
+    Returns:
+        Their positions, ascending.
+    """
+    labelled = [place for place, label in enumerate(labels) if label >= 0]
+    severe = int(SubsetConfig.model_fields["seed"].default)
+    drawn = draw_subset([labels[place] for place in labelled], samples, severe + seed)
+    return [labelled[place] for place in drawn]
+
+
 def keep_subset(things: Sequence[Thing], subset: SubsetConfig | None) -> list[Thing]:
     """``things`` without those of the subset's split that were not drawn, in their order.
 

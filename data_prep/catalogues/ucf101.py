@@ -33,7 +33,8 @@ def list_ucf101(dataset: DatasetConfig, roots: Sequence[Path]) -> Listing:
     """Lists what ``trainlist0k.txt`` and ``testlist0k.txt`` name.
 
     The label is the line's (from 1) or, in test lists, that of the folder; ``classInd.txt`` numbers
-    the classes. The group is that of the name (``g08``).
+    the classes. The group is that of the name within its class (``Archery/g08``): each class counts
+    its groups from 1, and equal numbers of two classes have nothing in common.
     """
     options = check_options(dataset, Ucf101Options)
     lists, flaws = ListFiles(dataset, roots), Flaws()
@@ -71,6 +72,7 @@ def _entries(line: Line, split: str, classes: Mapping[str, int], flaws: Flaws) -
         number = classes[folder] + 1
     if 1 <= number <= len(classes):
         group = _GROUP.search(path)
-        yield Entry(path, split, line.where, number - 1, group=group and group[1])
+        place = group and f"{list(classes)[number - 1]}/{group[1]}"
+        yield Entry(path, split, line.where, number - 1, group=place)
     else:
         flaws.add(line.where, f"label {number} is not among 1 to {len(classes)} of {_CLASSES}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sigma_pipeline.data_prep.catalogues import list_items
 from sigma_pipeline.data_prep.catalogues.listing import Listing
 from sigma_pipeline.data_prep.catalogues.lists import Entry
-from sigma_pipeline.data_prep.catalogues.subsets import draw_subset, keep_subset
+from sigma_pipeline.data_prep.catalogues.subsets import draw_examples, draw_subset, keep_subset
 from sigma_pipeline.data_prep.config import DatasetConfig, SubsetConfig
 from sigma_pipeline.infra.errors import ConfigError
 
@@ -53,6 +53,32 @@ def test_a_class_is_drawn_by_numpy_as_the_protocol_says() -> None:
 
     drawn = np.random.RandomState(99999).choice(50, 10, replace=False)
     assert chosen == sorted(drawn.tolist())
+
+
+def test_few_examples_of_seed_0_are_the_subset_of_severe(real_videos: Path) -> None:
+    entries = ucf101_train(real_videos)
+    by_name = sorted(entries, key=lambda entry: entry.path)  # as samples of a split are
+    labels = [entry.label for entry in by_name if entry.label is not None]
+
+    drawn = {by_name[place] for place in draw_examples(labels, 1000, seed=0)}
+    others = {by_name[place] for place in draw_examples(labels, 1000, seed=1)}
+
+    assert drawn == set(keep_subset(entries, SubsetConfig(samples=1000)))
+    assert len(others) == 1010
+    assert others != drawn
+
+
+@pytest.mark.parametrize("name", ["gym99_train.head.txt", "gym99_train_org.head.txt"])
+def test_the_lists_of_gym99_are_in_the_order_of_names(real_videos: Path, name: str) -> None:
+    lines = (real_videos / "annotations/severe/gym" / name).read_text().splitlines()
+
+    assert lines == sorted(lines)
+
+
+def test_samples_without_a_class_are_no_examples() -> None:
+    labels = [-1, 3, -1, 5, 3, 5, -1]
+
+    assert draw_examples(labels, 100, seed=0) == [1, 3, 4, 5]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.integers(1, 20), st.integers(0, 9))

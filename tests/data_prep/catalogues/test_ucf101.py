@@ -58,8 +58,20 @@ def test_labels_count_from_0_and_test_lists_take_them_from_the_folder(
     tested = found["Basketball/v_Basketball_g01_c01.avi"]
     assert (trained.label, trained.class_name) == (83, "SoccerJuggling")
     assert (tested.label, tested.class_name) == (7, "Basketball")
-    assert (trained.group, tested.group) == ("g23", "g01")
+    assert (trained.group, tested.group) == ("SoccerJuggling/g23", "Basketball/g01")
     assert trained.listed_at == "trainlist01.txt:7979"
+
+
+def test_each_class_counts_its_own_groups(
+    list_dataset: ListDataset, real_videos: Path, make_files: MakeFiles
+) -> None:
+    lists = real_videos / LISTS
+    lines = (lists / "testlist01.txt").read_text().splitlines()
+    names = [line.strip() for line in lines if line.strip().endswith("_c01.avi")]
+
+    listing = list_dataset("ucf101", make_files("all", *names), lists)
+
+    assert len({item.group for item in listing.items}) == 707  # of 25 numbers
 
 
 def test_a_missing_file_counts_and_says_where_it_is_listed(
