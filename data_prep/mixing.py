@@ -25,6 +25,11 @@ class Mixing:
     """Of the batches, where both kinds are on."""
     label_smoothing: float = 0.1
 
+    @property
+    def mixes(self) -> bool:
+        """Whether clips are mixed at all."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -69,9 +74,17 @@ def mix_batch(
         raise ValueError(f"mixing takes an even number of clips, not {len(clip)}")
     neighbour = _neighbours(clip)
     mixed, kept = _mixed(clip, neighbour, mix)
-    own = _smoothed(labels, num_classes, mixing.label_smoothing)
+    own = smoothed(labels, num_classes, mixing.label_smoothing)
     other = _neighbours(own)
     return mixed, kept * own + (1 - kept) * other
+
+
+def order_of_pairs(num_clips: int, clips_per_video: int) -> Int64[Tensor, " batch"]:
+    """The order in which neighbours, which are mixed, are of two videos.
+
+    Clips of one video stand side by side before; there is an even number of videos.
+    """
+    return torch.arange(num_clips).view(-1, clips_per_video).T.flatten()
 
 
 def _neighbours(rows: Tensor) -> Tensor:
@@ -91,6 +104,9 @@ def _mixed(clip: Tensor, neighbour: Tensor, mix: Mix) -> tuple[Tensor, float]:
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def _smoothed(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
+def smoothed(
+    labels: Int64[Tensor, " batch"], num_classes: int, smoothing: float
+) -> Float[Tensor, "batch classes"]:
+    """Soft targets of clips that are not mixed: ``smoothing`` is shared by all classes."""
     one_hot = F.one_hot(labels, num_classes).float()
     return one_hot * (1 - smoothing) + smoothing / num_classes

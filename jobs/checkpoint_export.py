@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -17,7 +17,19 @@ from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.huggingface import write_huggingface
 from sigma_pipeline.model.official import write_official
 
-Write = Callable[[Path, Mapping[str, Tensor], Commit], None]
+
+class Weights(NamedTuple):
+    """What a file for others is made of."""
+
+    state: Mapping[str, Tensor]
+    model: ModelConfig
+    epoch: int
+    """Number of the last finished one, counted from 0."""
+    classes: tuple[str, ...] = ()
+    """Names of those of a classifier."""
+
+
+Write = Callable[[Path, Weights], None]
 
 
 def find_commit(storage: Storage, run_name: str, step: int | Literal["best"] | None) -> Commit:
@@ -42,47 +54,52 @@ def find_commit(storage: Storage, run_name: str, step: int | Literal["best"] | N
 
 
 def export_commit(storage: Storage, commit: Commit, layout: str, out: Path) -> None:
-    """Writes the weights of a commit to ``out``, which then exists as a whole or not at all.
-
-    Args:
-        storage: where the commit lies.
-        commit: whose weights.
-        layout: one of ``LAYOUTS``.
-        out: a new file, or for ``huggingface`` a new folder.
+    """Writes the weights of a commit to ``out``, as ``export_weights`` does.
 
     Raises:
         ConfigError: ``out`` is there, or cannot be written.
         StageError: the commit is damaged.
     """
+    model, epoch = ModelConfig.model_validate(commit.model), max(0, commit.epoch - 1)
+    export_weights(lambda: Weights(load_weights(storage, commit), model, epoch), layout, out)
+
+
+def export_weights(weights: Callable[[], Weights], layout: str, out: Path) -> None:
+    """Makes ``out``, which then exists as a whole or not at all.
+
+    Args:
+        weights: called once, where ``out`` is not there.
+        layout: one of ``LAYOUTS``.
+        out: a new file, or for ``huggingface`` a new folder.
+
+    Raises:
+        ConfigError: ``out`` is there, or cannot be written.
+    """
     if out.exists():
         raise ConfigError(f"{out} exists and is not overwritten; choose another --out")
-    state = load_weights(storage, commit)
+    loaded = weights()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
             unfinished = Path(folder, out.name)
-            LAYOUTS[layout](unfinished, state, commit)
+            LAYOUTS[layout](unfinished, loaded)
             _make_readable(unfinished, Path(folder, ".new"))
             unfinished.rename(out)
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
 
 
-def _model(commit: Commit) -> ModelConfig:
-    return ModelConfig.model_validate(commit.model)
+def _write_safetensors(path: Path, weights: Weights) -> None:
+    write_safetensors(path, weights.state, weights.model, weights.classes)
 
 
-def _write_safetensors(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
-    write_safetensors(path, state, _model(commit))
+def _write_official(path: Path, weights: Weights) -> None:
+    write_official(path, weights.state, weights.model, weights.epoch)
 
 
-def _write_official(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
-    write_official(path, state, _model(commit), epoch=max(0, commit.epoch - 1))
-
-
-def _write_huggingface(path: Path, state: Mapping[str, Tensor], commit: Commit) -> None:
+def _write_huggingface(path: Path, weights: Weights) -> None:
     path.mkdir()
-    write_huggingface(path, state, _model(commit))
+    write_huggingface(path, weights.state, weights.model, weights.classes)
 
 
 LAYOUTS: Mapping[str, Write] = {

@@ -15,6 +15,7 @@ from sigma_pipeline.infra.errors import ConfigError, MissingInputError
 from sigma_pipeline.infra.identity import new_attempt
 from sigma_pipeline.infra.storage import Storage, write_json_if_absent
 from sigma_pipeline.jobs.commits import (
+    IMPORTED,
     WEIGHTS_FILE,
     Commit,
     free_run_name,
@@ -29,9 +30,6 @@ from sigma_pipeline.model.checkpoint_files import Checkpoint, read_checkpoint
 from sigma_pipeline.model.config import ModelConfig
 
 log = logging.getLogger(__name__)
-
-IMPORTED = "imported"
-"""Stands for the fingerprint of settings that nobody knows."""
 
 
 def import_checkpoint(

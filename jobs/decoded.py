@@ -50,6 +50,11 @@ class ClipShape:
         return cls(view, view.num_frames or model.num_frames, model.frame_size_px)
 
 
+def decoders() -> int:
+    """Decoding processes of a task that does else: its threads, but for the one of this process."""
+    return max(0, torch.get_num_threads() - 1)
+
+
 class DecodedView:
     """One split, seen through one view."""
 

@@ -6,7 +6,7 @@ Hugging Face. What a file is, its content says; nothing in it is run.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from sigma_pipeline.model.weights import (
 
 COMMIT_FILE = "commit.json"
 _SETTINGS_KEY = "sigma_pipeline.model"
+_CLASSES_KEY = "sigma_pipeline.classes"
 _NORM = f"{ENCODER_PREFIX}norm"
 _CLASSIFIER = ("fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias")
 _ONLY_FOR_PRE_TRAINING = ("decoder.", "encoder_to_decoder.", "head.", "mask_token", "prototypes")
@@ -115,11 +116,33 @@ def untrained_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
         return Encoder(config).eval()
 
 
-def write_safetensors(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:
-    """Writes weights with their model's settings, which ``read_checkpoint`` finds again."""
-    metadata = {"format": "pt", _SETTINGS_KEY: json.dumps(shared_settings(config))}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    safetensors.torch.save_file(plain, path, metadata)
+def write_safetensors(
+    path: Path, state: Mapping[str, Tensor], config: ModelConfig, classes: Sequence[str] = ()
+) -> None:
+    """Writes weights with their model's settings, which ``read_checkpoint`` finds again.
+
+    The file of a classifier says what its ``classes`` are.
+    """
+    safetensors.torch.save_file(_plain(state), path, _metadata(config, classes))
+
+
+def safetensors_file(
+    state: Mapping[str, Tensor], config: ModelConfig, classes: Sequence[str] = ()
+) -> bytes:
+    """What ``write_safetensors`` writes."""
+    return safetensors.torch.save(_plain(state), _metadata(config, classes))
+
+
+def read_classifier(path: Path) -> tuple[dict[str, Tensor], ModelConfig, tuple[str, ...]]:
+    """Weights, settings of the model, and names of the classes in a classifier's file.
+
+    Raises:
+        ValueError: it is no whole file, or does not say what model it is of.
+    """
+    state, settings = _read_safetensors(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        classes = (file.metadata() or {}).get(_CLASSES_KEY, "[]")
+    return state, ModelConfig.model_validate(settings), tuple(json.loads(classes))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,6 +161,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         commit = (path / COMMIT_FILE).read_text(encoding="utf-8")
         return state, _table(_json(commit, COMMIT_FILE).get("model"))
     raise ValueError(f"the folder has neither {CONFIG_FILE} nor {COMMIT_FILE}")
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _metadata(config: ModelConfig, classes: Sequence[str]) -> dict[str, str]:
+    metadata = {"format": "pt", _SETTINGS_KEY: json.dumps(shared_settings(config))}
+    return metadata | ({_CLASSES_KEY: json.dumps(list(classes))} if classes else {})
 
 
 def _is_safetensors(path: Path) -> bool:

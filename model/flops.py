@@ -63,6 +63,13 @@ def step_flops(config: ModelConfig, batch: int) -> int:
     return sum(forward_flops(config, batch).values()) + sum(backward_flops(config, batch).values())
 
 
+def encoder_step_flops(config: ModelConfig, num_frames: int) -> int:
+    """Of training the encoder on one whole clip of ``num_frames`` frames, as fine-tuning does."""
+    tokens = num_frames // config.tubelet_frames * config.num_patches
+    embedding = tokens * config.tubelet_dim * config.encoder.embed_dim
+    return 2 * (2 * embedding + 3 * _blocks(config.encoder, tokens))
+
+
 def _target(config: ModelConfig) -> int:
     """Multiplications of the target branch."""
     if config.target.teacher is not None:

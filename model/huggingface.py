@@ -8,7 +8,7 @@ not needed here.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ _THEIR_BLOCK = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
 _OUR_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
-def write_huggingface(folder: Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:
+def write_huggingface(
+    folder: Path, state: Mapping[str, Tensor], config: ModelConfig, classes: Sequence[str] = ()
+) -> None:
     """Writes the two files into ``folder``.
 
     The encoder becomes a ``VideoMAEModel`` with its final norm, whose features are those of
@@ -57,6 +59,7 @@ def write_huggingface(folder: Path, state: Mapping[str, Tensor], config: ModelCo
         folder: exists.
         state: all weights of a commit; what serves pre-training only is left out.
         config: of its model.
+        classes: names of those of a classifier, if they are known.
     """
     head = {
         name.removeprefix(CLASSIFIER_PREFIX): tensor
@@ -73,8 +76,8 @@ def write_huggingface(folder: Path, state: Mapping[str, Tensor], config: ModelCo
         tensors |= {_renamed(name, _HEAD): tensor for name, tensor in head.items()}
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     safetensors.torch.save_file(whole, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    num_classes = len(head["head.weight"]) if head else None
-    text = json.dumps(_their_config(config, num_classes), indent=2)
+    labels = classes or [f"LABEL_{number}" for number in range(len(head.get("head.bias", ())))]
+    text = json.dumps(_their_config(config, labels), indent=2)
     (folder / CONFIG_FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -153,7 +156,8 @@ def _our_state(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def _their_config(config: ModelConfig, num_classes: int | None) -> dict[str, Any]:
+def _their_config(config: ModelConfig, labels: Sequence[str]) -> dict[str, Any]:
+    """``labels`` are those of a classifier; none: it is an encoder."""
     encoder = config.encoder
     theirs: dict[str, Any] = {
         "architectures": ["VideoMAEModel"],
@@ -170,10 +174,9 @@ def _their_config(config: ModelConfig, num_classes: int | None) -> dict[str, Any
         "hidden_act": "gelu",
         "layer_norm_eps": LAYER_NORM_EPS,
         "qkv_bias": True,
-        "use_mean_pooling": num_classes is not None,
+        "use_mean_pooling": bool(labels),
     }
-    if num_classes is not None:
-        labels = [f"LABEL_{number}" for number in range(num_classes)]
+    if labels:
         theirs["architectures"] = ["VideoMAEForVideoClassification"]
         theirs["id2label"] = {str(number): label for number, label in enumerate(labels)}
         theirs["label2id"] = {label: number for number, label in enumerate(labels)}

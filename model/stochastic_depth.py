@@ -1,4 +1,6 @@
-"""Stochastic depth: halves of blocks left out at random while training (Huang et al., 2016).
+"""What is left out at random while training: halves of blocks, and features before a head.
+
+The former is stochastic depth (Huang et al., 2016), the latter dropout.
 
 Axes: ``blocks`` of the encoder; ``halves`` attention and MLP of a block.
 """
@@ -30,7 +32,24 @@ def branch_scales(
     if config.drop_path == 0:
         return None
     blocks = config.encoder.depth
-    raw = np.stack([np.random.Philox(key=seed).random_raw(2 * blocks) for seed in seeds])
-    draws = torch.from_numpy((raw >> np.uint64(11)) * 2.0**-53).view(len(seeds), blocks, 2)
+    draws = _uniform(seeds, 2 * blocks).view(len(seeds), blocks, 2)
     rates = drop_rates(config)[:, None]
     return ((draws >= rates) / (1 - rates)).float()
+
+
+def dropout_scales(
+    dim: int, rate: float, seeds: Sequence[int]
+) -> Float[Tensor, "batch dim"] | None:
+    """What dropout multiplies each clip's ``dim`` features by; None when ``rate`` is 0.
+
+    Drawn as ``branch_scales``, of which seeds should be others.
+    """
+    if rate == 0:
+        return None
+    return ((_uniform(seeds, dim) >= rate) / (1 - rate)).float()
+
+
+def _uniform(seeds: Sequence[int], count: int) -> Float[Tensor, "batch count"]:
+    """Numbers in [0, 1), in float64."""
+    raw = np.stack([np.random.Philox(key=seed).random_raw(count) for seed in seeds])
+    return torch.from_numpy((raw >> np.uint64(11)) * 2.0**-53)

@@ -74,15 +74,31 @@ def import_file(path: Path, recipe: str | None, overrides: Overrides) -> None:
     required=True,
     help="File to write; a folder with --format huggingface.",
 )
+@click.option(
+    "--fine-tuned",
+    metavar="DATASET",
+    help="The classifier that a finetune cell has trained from the commit; or the cell's key.",
+)
 @with_recipe
 def export_file(
-    layout: str, step: Step | None, out: Path, recipe: str | None, overrides: Overrides
+    layout: str,
+    step: Step | None,
+    out: Path,
+    fine_tuned: str | None,
+    recipe: str | None,
+    overrides: Overrides,
 ) -> None:
-    """Writes the weights of a commit for others to read."""
+    """Writes the weights of a commit, or of a classifier made of it, for others to read."""
     from sigma_pipeline.jobs.checkpoint_export import export_commit, find_commit
+    from sigma_pipeline.jobs.fine_tuned_export import export_fine_tuned, find_fine_tuned
 
     config, storage = _open(recipe, overrides)
-    export_commit(storage, find_commit(storage, config.run_name, step), layout, out)
+    if fine_tuned is None:
+        export_commit(storage, find_commit(storage, config.run_name, step), layout, out)
+    else:
+        begun_with = None if step is None else find_commit(storage, config.run_name, step).step
+        cell = find_fine_tuned(storage, config.run_name, fine_tuned, begun_with)
+        export_fine_tuned(storage, cell, layout, out)
     click.echo(str(out))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sigma_pipeline.data_prep.batches import Batch
 from sigma_pipeline.data_prep.clip_plan import ClipPlan
@@ -21,21 +21,19 @@ from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig
 from sigma_pipeline.data_prep.draws import generator, sample_seed
 from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.loader import TrainLoader
-from sigma_pipeline.data_prep.mixing import Mix, Mixing, draw_mix, mix_batch
+from sigma_pipeline.data_prep.mixing import Mix, Mixing, draw_mix, mix_batch, order_of_pairs
 from sigma_pipeline.data_prep.views import ViewLoader
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.jobs.benchmarks.benchmark import Subject
 from sigma_pipeline.jobs.benchmarks.unfinished_head import UnfinishedHead
 from sigma_pipeline.jobs.config import OptimizerConfig
-from sigma_pipeline.jobs.decoded import ClipShape
+from sigma_pipeline.jobs.decoded import ClipShape, decoders
 from sigma_pipeline.jobs.features import pool_tokens
 from sigma_pipeline.jobs.optimizer import build_adamw, learning_rate, set_learning_rate
+from sigma_pipeline.model.classifier import ClassHead
 from sigma_pipeline.model.stochastic_depth import branch_scales
-from sigma_pipeline.model.transformer import layer_norm
 
 log = logging.getLogger(__name__)
-
-_INIT_STD, _INIT_SCALE = 0.02, 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,37 +100,13 @@ class FrozenFeatures:
         return None if scales is None else scales.to(self.device)
 
 
-class Head(nn.Module):
-    """What is trained; named as in the published fine-tuned weights."""
-
-    def __init__(self, dim: int, num_classes: int, seed: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.fc_norm = layer_norm(dim)
-        self.head = nn.Linear(dim, num_classes)
-        draws = torch.Generator().manual_seed(seed)
-        nn.init.trunc_normal_(self.head.weight, std=_INIT_STD, generator=draws)
-        self.head.weight.data.mul_(_INIT_SCALE)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits [..., classes] of features [..., dim]."""
-        logits: Tensor = self.head(self.fc_norm(features))
-        return logits
-
-
-def decoders() -> int:
-    """Decoding processes: the task's threads, but for the one of this process."""
-    return max(0, torch.get_num_threads() - 1)
-
-
 def train_head(
     subject: Subject,
     frozen: FrozenFeatures,
     index: Index,
     training: Training,
     unfinished: UnfinishedHead,
-) -> Head:
+) -> ClassHead:
     """A head trained on ``index``, all of whose samples have a label; on the encoder's device.
 
     Goes on from ``unfinished``, to the same bits, and keeps each epoch there.
@@ -141,7 +115,7 @@ def train_head(
         StageError: a sample cannot be read, or the loss is not finite.
     """
     loader = _loader(subject, index, training)
-    head = Head(frozen.dim, len(index.classes), training.seed).to(frozen.device)
+    head = ClassHead(frozen.dim, len(index.classes), training.seed).to(frozen.device)
     optimizer = build_adamw(head, training.optimizer)
     per_epoch, settings = loader.batches_per_epoch, training.optimizer
     done = unfinished.restore(head, optimizer)
@@ -211,14 +185,6 @@ def _mixed(
     ]
     scales = frozen.scales(training.drop_path, seeds)
     return frozen(mixed.round().to(torch.uint8), scales), targets
-
-
-def order_of_pairs(num_clips: int, clips_per_video: int) -> Tensor:
-    """The order [num_clips] in which neighbours, which are mixed, are of two videos.
-
-    Clips of one video stand side by side before; there is an even number of videos.
-    """
-    return torch.arange(num_clips).view(-1, clips_per_video).T.flatten()
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor, step: int) -> float:

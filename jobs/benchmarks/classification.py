@@ -8,10 +8,12 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -20,8 +22,13 @@ from sigma_pipeline.jobs.benchmarks.figures import Confusion, Figure, Neighbours
 from sigma_pipeline.jobs.benchmarks.held_out import Mask
 from sigma_pipeline.jobs.benchmarks.intervals import exact_interval
 
+if TYPE_CHECKING:
+    from sigma_pipeline.data_prep.index import Index
+
 SHOWN_QUERIES = 8
 """Test clips whose neighbours are shown."""
+_MERGED_AT_ONCE = 1024
+"""Samples; the views of all of K400 in float64 would take gigabytes."""
 
 
 class Fold(NamedTuple):
@@ -36,6 +43,22 @@ class Fold(NamedTuple):
     def whole(cls, train: FeatureSet, test: FeatureSet) -> Self:
         """All of both splits."""
         return cls(np.ones(train.num_samples, np.bool_), np.ones(test.num_samples, np.bool_))
+
+
+@dataclass(frozen=True)
+class LabelledSamples:
+    """Samples that have a class each, and what is asked of them to be scored."""
+
+    keys: Sequence[str]
+    groups: Sequence[str | None]
+    labels: npt.NDArray[np.int64]
+    num_classes: int
+
+    @classmethod
+    def of(cls, index: "Index") -> Self:
+        """All samples of an index."""
+        keys, groups = zip(*((row.key, row.group) for row in index.rows), strict=True)
+        return cls(keys, groups, index.labels, len(index.classes))
 
 
 class Classified(NamedTuple):
@@ -122,6 +145,22 @@ def labelled_splits(
     return train, test, [*notes, *more, *unseen_classes(train.labels, test.labels)]
 
 
+def labelled_index(index: "Index", split: str) -> tuple["Index", list[str]]:
+    """The labelled samples of a split, and what there is to say of the others.
+
+    Raises:
+        ValueError: there are none.
+    """
+    is_labelled = index.labels >= 0
+    lacking = int((~is_labelled).sum())
+    if not lacking:
+        return index, []
+    if lacking == len(index):
+        raise ValueError(f"the {split} split has no labelled sample")
+    notes = [f"{lacking} of {len(index)} {split} samples have no label: left out"]
+    return index.part(np.flatnonzero(is_labelled).tolist()), notes
+
+
 def unseen_classes(train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]) -> list[str]:
     """A remark where labels of the test split are none of the training split; else nothing."""
     unseen = len(np.setdiff1d(test, train))
@@ -151,7 +190,7 @@ def one_group_each(split: FeatureSet) -> Iterator[Mask]:
 
 def classification_result(
     class_scores: npt.NDArray[np.floating],
-    test: FeatureSet,
+    test: FeatureSet | LabelledSamples,
     notes: Sequence[str],
     neighbours: Sequence[Neighbours] = (),
 ) -> Result:
@@ -186,9 +225,11 @@ def merged_views(logits: Tensor) -> npt.NDArray[np.float64]:
     The merging of protocols 2, which ranks classes by probability; its logarithm does not
     underflow where a classifier is sure.
     """
-    log_shares = logits.double().log_softmax(dim=-1)
-    merged = log_shares.logsumexp(dim=1) - math.log(logits.shape[1])
-    array: npt.NDArray[np.float64] = merged.cpu().numpy()
+    parts = [
+        part.double().log_softmax(dim=-1).logsumexp(dim=1) - math.log(logits.shape[1])
+        for part in torch.split(logits, _MERGED_AT_ONCE)
+    ]
+    array: npt.NDArray[np.float64] = torch.cat(parts).cpu().numpy()
     return array
 
 

@@ -8,6 +8,7 @@ would move further. What another training run would change is not in them.
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import betaincinv
 
 ONE_SEQUENCE = "one sequence: no interval"
@@ -51,5 +52,53 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(sizes), size=(_BOOTSTRAP_DRAWS, len(sizes)))
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def moved_interval(value: float, draws: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95% percentiles of draws with replacement, moved so that their mean is ``value``, in [0, 1].
+
+    For average precision: copies agree with each other, so that the draws lie off what they are
+    drawn from, and only their spread tells anything.
+
+    Args:
+        value: the score.
+        draws: of it; nan where one has none.
+    """
+    moved = value + np.nanquantile(draws, (0.025, 0.975)) - np.nanmean(draws)
+    low, high = np.clip(moved, 0.0, 1.0).tolist()
+    return min(low, value), max(high, value)
+
+
+def ratios(
+    parts: npt.NDArray[np.float64], wholes: npt.NDArray[np.number], otherwise: float
+) -> npt.NDArray[np.float64]:
+    """Of each pair, and ``otherwise`` where the whole is nothing."""
+    found = np.full(parts.shape, otherwise)
+    np.divide(parts, wholes, out=found, where=wholes > 0)
+    return found
+
+
+def class_mean_interval(
+    hits: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64], seed: int
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean, over classes, of the share of hits in each.
+
+    Samples are drawn, not classes; a class that a draw leaves out is not counted in its mean.
+
+    Args:
+        hits: [samples] at least one.
+        labels: [samples] the class of each.
+        seed: of the draws.
+    """
+    num_classes = int(labels.max()) + 1
+    generator = np.random.default_rng(seed)
+    means = np.empty(_BOOTSTRAP_DRAWS)
+    for draw in range(_BOOTSTRAP_DRAWS):
+        drawn = generator.integers(len(hits), size=len(hits))
+        sizes = np.bincount(labels[drawn], minlength=num_classes)
+        right = np.bincount(labels[drawn], weights=hits[drawn], minlength=num_classes)
+        means[draw] = (right[sizes > 0] / sizes[sizes > 0]).mean()
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)

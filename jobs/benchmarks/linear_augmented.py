@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -27,9 +26,11 @@ from sigma_pipeline.jobs.benchmarks.augmented_training import (
     train_head,
     view_features,
 )
-from sigma_pipeline.jobs.benchmarks.benchmark import Cost, FeatureSet, Needs, Result, Subject
+from sigma_pipeline.jobs.benchmarks.benchmark import Cost, Needs, Result, Subject
 from sigma_pipeline.jobs.benchmarks.classification import (
+    LabelledSamples,
     classification_result,
+    labelled_index,
     merged_views,
     unseen_classes,
 )
@@ -83,15 +84,15 @@ class AugmentedLinearProbe(BaseModel, frozen=True, extra="forbid"):
             StageError: a sample cannot be read, or the loss is not finite.
         """
         assert subject.train is not None, "needs.train"
-        train, notes = _labelled(subject.train, "train")
-        test, more = _labelled(subject.test, "test")
+        train, notes = labelled_index(subject.train, "train")
+        test, more = labelled_index(subject.test, "test")
         training = self._training(subject.view, len(train), seed)
         frozen = FrozenFeatures(subject)
         unfinished = UnfinishedHead(self._folder(subject, train, seed))
         head = train_head(subject, frozen, train, training, unfinished)
-        features = _feature_set(test, view_features(subject, frozen, test))
+        features = torch.from_numpy(view_features(subject, frozen, test))
         with torch.no_grad():
-            logits = head(torch.from_numpy(features.pooled).to(frozen.device))
+            logits = head(features.to(frozen.device))
         class_scores = merged_views(logits)
         class_scores[:, np.setdiff1d(np.arange(head.num_classes), train.labels)] = -np.inf
         notes = [*notes, *more, *unseen_classes(train.labels, test.labels)]
@@ -101,7 +102,7 @@ class AugmentedLinearProbe(BaseModel, frozen=True, extra="forbid"):
                 f"{training.batch_videos} a step, and the learning rate as much lower"
             )
         unfinished.remove()
-        return classification_result(class_scores, features, notes)
+        return classification_result(class_scores, LabelledSamples.of(test), notes)
 
     def _folder(self, subject: Subject, train: Index, seed: int) -> Path:
         """For an unfinished head; named after everything that the trained one depends on."""
@@ -157,29 +158,6 @@ class AugmentedLinearProbe(BaseModel, frozen=True, extra="forbid"):
                 erase_probability=self.erase_probability,
             ),
         )
-
-
-def _labelled(index: Index, split: str) -> tuple[Index, list[str]]:
-    """The labelled samples, and what there is to say of the others."""
-    is_labelled = index.labels >= 0
-    lacking = int((~is_labelled).sum())
-    if not lacking:
-        return index, []
-    if lacking == len(index):
-        raise ValueError(f"the {split} split has no labelled sample")
-    notes = [f"{lacking} of {len(index)} {split} samples have no label: left out"]
-    return index.part(np.flatnonzero(is_labelled).tolist()), notes
-
-
-def _feature_set(index: Index, pooled: npt.NDArray[np.float32]) -> FeatureSet:
-    keys, groups = zip(*((row.key, row.group) for row in index.rows), strict=True)
-    return FeatureSet(
-        keys=keys,
-        groups=groups,
-        labels=index.labels,
-        num_classes=len(index.classes),
-        pooled=pooled,
-    )
 
 
 BENCHMARK = AugmentedLinearProbe

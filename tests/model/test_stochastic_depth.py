@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.sigma import build_sigma
-from sigma_pipeline.model.stochastic_depth import branch_scales, drop_rates
+from sigma_pipeline.model.stochastic_depth import branch_scales, drop_rates, dropout_scales
 from tests.model.conftest import SMALL
 
 DEEP = ModelConfig(
@@ -50,3 +50,20 @@ def test_training_needs_the_draws_and_evaluation_does_not(clip: Tensor, mask: Te
     trained = model(clip, mask, None, scales).loss
     assert not torch.equal(trained, model.eval()(clip, mask).loss)
     assert torch.equal(trained, model.train()(clip, mask, None, scales).loss)
+
+
+def test_dropout_leaves_features_out_as_often_as_asked_and_keeps_the_mean() -> None:
+    scales = dropout_scales(100, 0.3, range(1000))
+
+    assert scales is not None
+    assert (scales == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert scales.mean().item() == pytest.approx(1, abs=0.02)
+    assert dropout_scales(100, 0.0, range(1000)) is None
+
+
+def test_dropout_of_a_clip_goes_by_its_own_seed_alone() -> None:
+    together, alone = dropout_scales(8, 0.5, [5, 9]), dropout_scales(8, 0.5, [9])
+
+    assert together is not None
+    assert alone is not None
+    assert torch.equal(together[1:], alone)

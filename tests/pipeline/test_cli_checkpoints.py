@@ -133,6 +133,11 @@ def test_another_run_name_takes_what_the_first_refuses(recipe: str, official: st
             2,
             "'worst' is not a",
         ),
+        (
+            ("export", "--format", "official", "--out", "x", "--fine-tuned", "ucf101"),
+            3,
+            "run 'trial' has kept no classifier fine-tuned on 'ucf101'",
+        ),
         (("export", "--format", "onnx", "--out", "x"), 2, "'onnx' is not one of"),
     ],
 )

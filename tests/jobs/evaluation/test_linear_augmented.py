@@ -17,21 +17,22 @@ from sigma_pipeline.data_prep.config import (
     ViewConfig,
 )
 from sigma_pipeline.data_prep.index import DatasetRef, Index
-from sigma_pipeline.data_prep.mixing import Mixing
+from sigma_pipeline.data_prep.mixing import Mixing, order_of_pairs
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.benchmarks.augmented_training import (
     FrozenFeatures,
-    Head,
-    decoders,
-    order_of_pairs,
 )
 from sigma_pipeline.jobs.benchmarks.benchmark import EncoderBenchmark, Subject
 from sigma_pipeline.jobs.benchmarks.figures import Confusion
+from sigma_pipeline.jobs.benchmarks.gang import OwnProcess
 from sigma_pipeline.jobs.benchmarks.linear_augmented import AugmentedLinearProbe
 from sigma_pipeline.jobs.benchmarks.table import build_benchmark
 from sigma_pipeline.jobs.benchmarks.unfinished_head import UnfinishedHead
+from sigma_pipeline.jobs.decoded import decoders
+from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.optimizer import learning_rate
+from sigma_pipeline.model.classifier import ClassHead
 from sigma_pipeline.model.sigma import build_sigma
 from tests.jobs.evaluation.conftest import MODEL
 
@@ -61,6 +62,10 @@ def make_subject(storage: Storage, tmp_path: Path) -> Callable[..., Subject]:
             precision="fp32",
             batch_clips=8,
             scratch_dir=tmp_path,
+            work_dir=tmp_path,
+            source=EncoderSource("step-00000000", 0, "none", "0", {}),
+            gang=OwnProcess(),
+            training_name="tiny",
         )
         return replace(subject, **changes)
 
@@ -108,7 +113,9 @@ class Epochs:
         self.last: int | None = None
         save = UnfinishedHead.save
 
-        def watched(unfinished: UnfinishedHead, head: Head, optimizer: Any, epochs: int) -> None:
+        def watched(
+            unfinished: UnfinishedHead, head: ClassHead, optimizer: Any, epochs: int
+        ) -> None:
             save(unfinished, head, optimizer, epochs)
             self.kept.append((epochs, copy.deepcopy(head.state_dict())))
             if epochs == self.last:
@@ -179,7 +186,7 @@ def test_the_head_is_the_published_one_and_features_are_not_normalized(
     clips = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
 
     features = frozen(clips)
-    head = Head(frozen.dim, num_classes=5, seed=0)
+    head = ClassHead(frozen.dim, num_classes=5, seed=0)
 
     assert features.isfinite().all()
     assert features.shape == (2, frozen.dim)
