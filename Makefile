@@ -1,4 +1,4 @@
-# make setup | demo | learn | frozen | test | test-slow | test-s3 | test-slurm | test-gpu |
+# make setup | demo | learn | frozen | severe | test | test-slow | test-s3 | test-slurm | test-gpu |
 #      bench-index | bench-data | bench-model | bench-train | bench-evaluate | clean
 #
 # Machines with a GPU, or where pip would pick a CUDA build that is not wanted:
@@ -10,8 +10,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo learn frozen test test-slow test-s3 test-slurm test-gpu bench-index bench-data \
-  bench-model bench-train bench-evaluate clean
+.PHONY: setup demo learn frozen severe test test-slow test-s3 test-slurm test-gpu bench-index \
+  bench-data bench-model bench-train bench-evaluate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,14 @@ learn: setup
 frozen: setup
 	$(BIN)/python -m tests.bench.frozen
 
+# A stand-in of real clips for every column of SEVERE, fine-tuned untrained and trained, into
+# build/severe. Videos: as for learn.
+severe: setup
+	$(BIN)/python -m tests.bench.severe
+
+# Most tests keep one core busy, or wait.
+SIDE_BY_SIDE := -n logical --maxprocesses 4
+
 # What these expect is what CPUs compute; tests of GPUs have a target of their own.
 test test-slow: export CUDA_VISIBLE_DEVICES :=
 
@@ -62,10 +70,11 @@ test: setup
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(PYTEST)
+	$(PYTEST) $(SIDE_BY_SIDE) --dist worksteal
 
+# Those of a file share what they have started, so they stay together.
 test-slow: setup
-	$(PYTEST) -m slow --durations=10
+	$(PYTEST) $(SIDE_BY_SIDE) --dist loadfile -m slow --durations=10
 
 # Against a real object store on this machine (Ceph's gateway, unpacked below build/).
 S3_TESTS := $(wildcard tests/infra/test_s3*.py) tests/infra/test_storage.py tests/infra/test_journal.py

@@ -67,13 +67,22 @@ class SubsetConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class RenderedConfig(BaseModel, frozen=True, extra="forbid"):
-    """The synthetic motion videos that the source ``demo://`` stands for."""
+    """The synthetic videos that the source ``demo://`` stands for."""
 
+    kind: Literal["motions", "cycles"] = "motions"
+    """``motions``: clips of ten motions, with object masks. ``cycles``: longer videos of motions to
+    and fro, whose annotations say between which frames their cycles lie; for counting."""
     train_clips: PositiveInt = 1200
     val_clips: PositiveInt = 240
     frames: PositiveInt = 16
     size_px: PositiveInt = 48
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.kind == "cycles" and self.frames < 32:  # rounding would decide how long cycles are
+            raise ValueError(f"frames={self.frames} are too few for cycles; set 32 or more")
+        return self
 
 
 class DatasetConfig(BaseModel, frozen=True, extra="forbid"):

@@ -70,9 +70,11 @@ def _listed(
 def _in_words(needs: Needs) -> list[str]:
     words = {
         "training split": needs.train,
-        "labels": needs.labels,
+        "labels": needs.labels or needs.all_labels,
         "groups": needs.groups,
         "object masks": needs.masks,
+        "boxes of persons": needs.boxes,
+        "cycle boundaries": needs.cycles,
         "tokens": needs.tokens,
         "encoder": needs.encoder,
     }
@@ -93,5 +95,5 @@ def _state(
         dataset, split = place
         others = [found for at, found in contents.items() if at[0] == dataset and at != place]
         if all(other is None or other.train_obstacle(needs) for other in others):
-            obstacle = f"dataset {dataset!r} lacks a labelled training split beside {split!r}"
+            obstacle = f"dataset {dataset!r} lacks a split to learn this from beside {split!r}"
     return SplitState(*place, "lacking" if obstacle else "ready", obstacle or "")

@@ -24,6 +24,8 @@ WEIGHTS_FILE = "model.safetensors"
 OPTIMIZER_STEM = "optimizer-"
 """How the names of files with optimizer state begin."""
 FORMAT_VERSION = 2
+IMPORTED = "imported"
+"""Stands for the fingerprint of settings that nobody knows: of weights from elsewhere."""
 
 _COMMIT_KEY = re.compile(r"/step-(\d{8,})/([^/]+)/commit\.json$")
 _FILE_KEY = re.compile(r"(.+/train/step-\d{8,}/[^/]+)/([^/]+)$")
@@ -66,9 +68,24 @@ class Commit:
     """``exp_avg/<parameter>`` and ``exp_avg_sq/<parameter>``."""
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its weights come from elsewhere, not from training here."""
+        return self.config_fingerprint == IMPORTED
+
+    @property
+    def title(self) -> str:
+        """For people: ``untrained``, ``imported`` or ``step 1000``."""
+        return "imported" if self.is_imported else step_title(self.step)
+
+    @property
     def prefix(self) -> str:
         """Key of the folder of its files."""
         return commit_prefix(self.run_name, self.step, self.attempt)
+
+
+def step_title(step: int) -> str:
+    """For people, of a commit of which nothing but its step is known."""
+    return f"step {step}" if step else "untrained"
 
 
 def train_folder(run_name: str) -> str:

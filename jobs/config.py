@@ -12,13 +12,10 @@ from pydantic import (
     model_validator,
 )
 
-from sigma_pipeline.data_prep.config import (
-    ClipConfig,
-    LoaderConfig,
-    MultiViewConfig,
-    ViewConfig,
-)
+from sigma_pipeline.data_prep.config import ClipConfig, LoaderConfig, MultiViewConfig, ViewConfig
 from sigma_pipeline.jobs.best_by import best_problem
+from sigma_pipeline.jobs.example_sizes import ExampleSizes
+from sigma_pipeline.jobs.severe_columns import SevereColumn, column_problems
 
 Pooling = Literal["mean", "slices", "slices_grid2"]
 Precision = Literal["fp32", "bf16_autocast"]
@@ -125,11 +122,19 @@ class CellConfig(BaseModel, frozen=True, extra="forbid"):
     """Of a task; ``launch.evaluate.cpus_per_task`` when absent."""
     gpus: float | None = Field(default=None, ge=0)
     """Of a task, a share of one or whole ones; ``launch.evaluate.gpus_per_task`` when absent."""
+    processes: PositiveInt = 1
+    """Of a benchmark that trains through the encoder: they add up their gradients, and ``cpus``,
+    ``gpus`` and ``memory_gib`` are those of each. As many as divide its batch."""
     memory_gib: PositiveFloat | None = None
     """Of a task: more is not started at once than fits the node. No limit when absent."""
     deadline_min: PositiveFloat | None = None
     """After which a task is ended; ``evaluate.deadline_min`` when absent."""
     seeds: tuple[NonNegativeInt, ...] = (0,)
+    examples: ExampleSizes | None = None
+    """Sizes of the part of the training split that is learned from; all of it when absent."""
+    column: SevereColumn | None = None
+    """Which column of the SEVERE table it fills. A cell that does is left out, and said to be
+    absent, while its dataset is not sharded; on other data than the column's it is a stand-in."""
     settings: dict[str, int | float | str | bool] = {}
     """Overrides of the benchmark's own defaults, checked by the benchmark."""
 
@@ -183,9 +188,10 @@ class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the run's features in the store; what no cell waits for goes first."""
 
     @model_validator(mode="after")
-    def _check_best(self) -> Self:
-        if problem := best_problem(self.best_by, self.cells):
-            raise ValueError(problem)
+    def _check_cells(self) -> Self:
+        problems = [best_problem(self.best_by, self.cells), *column_problems(self.cells)]
+        if found := [problem for problem in problems if problem]:
+            raise ValueError("; ".join(found))
         return self
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sigma_pipeline.data_prep.index import DatasetRef
 from sigma_pipeline.jobs.config import EvaluateConfig, EvaluateLaunchConfig
+from sigma_pipeline.jobs.severe_columns import SevereColumn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,8 @@ class EvaluateRequest:
     root_uri: str
     scratch_dir: str
     """Folder on the node's own disk, for decoded views."""
+    work_dir: str
+    """Folder that all nodes share: logs of what benchmarks train."""
     seed: int
     """Of the supervised reference and of the masks in pictures; cells have seeds of their own."""
     evaluate: EvaluateConfig
@@ -24,6 +27,9 @@ class EvaluateRequest:
     steps: tuple[int, ...] | None = None
     """Evaluate the commits of these steps alone, if they are among those to be evaluated, as one of
     several jobs; None: all."""
+    absent: Mapping[SevereColumn, str] = field(default_factory=dict)
+    """Columns of SEVERE that the recipe asks for and that no cell here fills, for want of data;
+    each with its reason."""
 
     @property
     def is_leading(self) -> bool:

@@ -60,8 +60,8 @@ def _time_left(trials: Sequence[TrialProgress], launch: EvaluateLaunchConfig) ->
         launch: what there is of either. GPUs of which it does not speak are taken to be enough.
     """
     known = [(one, one.missing * one.cell_s) for one in trials if one.cell_s is not None]
-    by_cpus_s = sum(left_s * one.limits.cpus for one, left_s in known)
-    by_gpus_s = sum(left_s * one.limits.gpus for one, left_s in known)
+    by_cpus_s = sum(left_s * one.limits.total_cpus for one, left_s in known)
+    by_gpus_s = sum(left_s * one.limits.total_gpus for one, left_s in known)
     longest_s = max((one.cell_s or 0.0 for one, left_s in known if left_s), default=0.0)
     seconds = max(longest_s, by_cpus_s / (launch.nodes * launch.cpus))
     if launch.gpus:

@@ -15,6 +15,7 @@ from sigma_pipeline.jobs.figure_journal import journal_figures
 from sigma_pipeline.jobs.pictures import PictureRequest
 from sigma_pipeline.jobs.planned_trials import PlannedTrial
 from sigma_pipeline.jobs.ranking import Ranking
+from sigma_pipeline.jobs.run_summaries import write_summaries
 from sigma_pipeline.jobs.scores import finished_records, mean_scores, metric_values
 from sigma_pipeline.jobs.time_history import evaluation_s
 from sigma_pipeline.jobs.time_ledger import EVALUATION
@@ -125,15 +126,24 @@ class EvaluationRecord:
             self._storage.delete(task.failure_key)
 
     def end(self, step: int | None) -> None:
-        """Writes the time that all cells took, at ``step``, unless that is None: none was made.
+        """Writes what the cells say together, and the time that all of them took.
+
+        Args:
+            step: where that time stands; None if no cell was made.
 
         Raises:
-            StageError: tasks failed; names them.
+            StageError: tasks failed; names them, whatever else goes wrong here.
         """
-        if step is not None:
-            spent_s = evaluation_s(self._storage, self._run_name)
-            self._journal.metrics(step, {f"time/{EVALUATION}": spent_s})
-        self._journal.flush()
+        try:
+            write_summaries(self._storage, self._journal, self._run_name)
+            if step is not None:
+                spent_s = evaluation_s(self._storage, self._run_name)
+                self._journal.metrics(step, {f"time/{EVALUATION}": spent_s})
+            self._journal.flush()
+        finally:
+            self._raise_failures()
+
+    def _raise_failures(self) -> None:
         if self._failures:
             more = len(self._failures) - _FAILURES_TOLD
             rest = f"; and {more} more, which the log names" if more > 0 else ""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sigma_pipeline.data_prep.augment import Crop, even
+from sigma_pipeline.data_prep.augment import Crop, centre_square, even
 from sigma_pipeline.data_prep.config import ViewConfig
 from sigma_pipeline.data_prep.frames import FrameReader
 from sigma_pipeline.data_prep.index import Index
@@ -15,9 +15,24 @@ from sigma_pipeline.data_prep.verdicts import BadSample
 from sigma_pipeline.data_prep.view_plans import view_crops, view_frames
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.storage import Storage
-from sigma_pipeline.jobs.benchmarks.figures import Confusion, Figure, Neighbours, Overlay
+from sigma_pipeline.jobs.benchmarks.figures import (
+    ClassBars,
+    Confusion,
+    Counts,
+    Figure,
+    Neighbours,
+    Overlay,
+    SelfSimilarity,
+)
 from sigma_pipeline.jobs.decoded import ClipShape
+from sigma_pipeline.jobs.figure_class_bars import draw_class_bars
 from sigma_pipeline.jobs.figure_confusion import draw_confusion
+from sigma_pipeline.jobs.figure_counts import (
+    ShownCycles,
+    draw_counts,
+    draw_cycles,
+    thumbnail_frames,
+)
 from sigma_pipeline.jobs.figure_neighbours import (
     TILE_PX,
     ShownClip,
@@ -50,7 +65,8 @@ def draw_figures(
         shape: how its clips were cut.
 
     Returns:
-        ``confusion.png``, ``neighbours.png``, ``<key>-<title>.png`` and ``<key>-<title>.mp4``.
+        ``confusion.png``, ``class_bars.png``, ``counts.png``, ``neighbours.png``,
+        ``<key>-cycles.png``, ``<key>-<title>.png`` and ``<key>-<title>.mp4``.
 
     Raises:
         StageError: a sample cannot be read.
@@ -60,6 +76,13 @@ def draw_figures(
         match figure:
             case Confusion():
                 files["confusion.png"] = draw_confusion(figure, test.classes)
+            case ClassBars():
+                files["class_bars.png"] = draw_class_bars(figure, test.classes)
+            case Counts():
+                files["counts.png"] = draw_counts(figure)
+            case SelfSimilarity():
+                shown = _shown_cycles(_Samples(storage, test, [figure.key]), figure)
+                files[f"{figure.key}-cycles.png"] = draw_cycles(shown)
             case Neighbours() if figure.queries:
                 assert train is not None, "neighbours are samples of the training split"
                 queries = _Samples(storage, test, figure.queries)
@@ -67,10 +90,10 @@ def draw_figures(
                 rows = list(_shown_neighbours(figure, queries, bank, shape))
                 files["neighbours.png"] = draw_neighbours(rows)
             case Overlay():
-                shown = _shown_objects(_Samples(storage, test, [figure.key]), figure, shape.view)
+                objects = _shown_objects(_Samples(storage, test, [figure.key]), figure, shape.view)
                 stem = f"{figure.key}-{figure.title}"
-                files[f"{stem}.png"] = draw_sheet(shown)
-                files[f"{stem}.mp4"] = overlay_video(shown)
+                files[f"{stem}.png"] = draw_sheet(objects)
+                files[f"{stem}.mp4"] = overlay_video(objects)
     return files
 
 
@@ -152,6 +175,14 @@ def _shown_objects(samples: _Samples, figure: Overlay, view: ViewConfig) -> Show
         found=resized_objects(figure.objects, *size),
         fps=row.fps / max(spacing, 1.0),
     )
+
+
+def _shown_cycles(samples: _Samples, figure: SelfSimilarity) -> ShownCycles:
+    row = samples.row(figure.key)
+    numbers = [min(figure.first + frame, row.frames - 1) for frame in thumbnail_frames(figure)]
+    area = centre_square(row.height, row.width)
+    frames = samples.frames(figure.key, numbers, area, (TILE_PX, TILE_PX))
+    return ShownCycles(row.source, figure, frames)
 
 
 def _even_size(area: Crop) -> tuple[int, int]:

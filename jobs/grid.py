@@ -27,12 +27,13 @@ from sigma_pipeline.jobs.evaluate_request import EvaluateRequest, evaluate_folde
 from sigma_pipeline.jobs.feature_request import FeatureRequest
 from sigma_pipeline.jobs.obstacles import (
     SplitContent,
+    cell_notes,
     cell_problems,
     chosen_view,
-    view_note,
 )
-from sigma_pipeline.jobs.planned_trials import PlannedTrial, record_grid
+from sigma_pipeline.jobs.planned_trials import PlannedTrial, record_absent, record_grid
 from sigma_pipeline.jobs.scoring import CellRequest
+from sigma_pipeline.jobs.severe_settings import column_deviations
 from sigma_pipeline.jobs.supervised_request import SupervisedRequest
 from sigma_pipeline.jobs.versions import CLIPS_VERSION, FEATURES_VERSION
 
@@ -114,10 +115,11 @@ class Grid:
             cell=cell,
             features=tuple(self.features(cell.trial, cell.source)),
             batch_clips=evaluate.batch_clips,
-            gpus=planned.limits.gpus,
+            gpus=planned.limits.total_gpus,
             draws_figures=evaluate.pictures and cell.seed == planned.seeds[0],
             notes=planned.notes,
             scratch_dir=self.request.scratch_dir,
+            work_dir=self.request.work_dir,
         )
 
     def feature_limits(self, request: FeatureRequest) -> TaskLimits:
@@ -156,10 +158,10 @@ def plan_grid(storage: Storage, request: EvaluateRequest) -> Grid:
         MissingInputError: a dataset has not been sharded.
     """
     trials = _trials(request)
-    indexes = {ref: Index.load(storage, ref) for trial in trials for ref in trial.refs}
+    indexes = {ref: Index.load(storage, ref) for _, trial in trials for ref in trial.refs}
     splits = {ref: SplitContent(index) for ref, index in indexes.items()}
     planned = skip_unranked(
-        [_planned(storage, request, number, trial, splits) for number, trial in enumerate(trials)],
+        [_planned(storage, request, number, trial, splits) for number, trial in trials],
         request.evaluate.best_by,
     )
     for one in planned:
@@ -167,6 +169,7 @@ def plan_grid(storage: Storage, request: EvaluateRequest) -> Grid:
             log.warning("%s on %s is skipped: %s", one.label, one.trial.dataset, one.skipped)
     if request.is_leading:
         record_grid(storage, request.run_name, planned)
+        record_absent(storage, request.run_name, request.absent)
     num_samples = {ref: len(index) for ref, index in indexes.items()}
     return Grid(request, planned, num_samples, _supervised_ref(storage, request))
 
@@ -192,8 +195,10 @@ def _dataset_ref(request: EvaluateRequest, dataset: str, split: str) -> DatasetR
         ) from None
 
 
-def _trials(request: EvaluateRequest) -> list[Trial]:
-    trials, problems = [], []
+def _trials(request: EvaluateRequest) -> list[tuple[int, Trial]]:
+    """With the number of the cell that asks for it."""
+    trials: list[tuple[int, Trial]] = []
+    problems: list[str] = []
     for number, cell in enumerate(request.evaluate.cells):
         try:
             benchmark = build_benchmark(cell.benchmark, cell.settings)
@@ -206,13 +211,18 @@ def _trials(request: EvaluateRequest) -> list[Trial]:
         else:
             problems += (found := list(cell_problems(request.evaluate, number, benchmark)))
             if not found:
-                trials.append(_trial(request, number, benchmark))
+                trials += [
+                    (number, _trial(request, number, benchmark, examples))
+                    for examples in cell.examples or (None,)
+                ]
     if problems:
         raise ConfigError("; ".join(problems))
     return trials
 
 
-def _trial(request: EvaluateRequest, number: int, benchmark: Benchmark) -> Trial:
+def _trial(
+    request: EvaluateRequest, number: int, benchmark: Benchmark, examples: int | None
+) -> Trial:
     cell, needs = request.evaluate.cells[number], benchmark.needs
     return Trial(
         benchmark=benchmark.name,
@@ -225,6 +235,7 @@ def _trial(request: EvaluateRequest, number: int, benchmark: Benchmark) -> Trial
         features_version=None if needs.encoder else FEATURES_VERSION,
         pooling=request.evaluate.pooling if needs.pooled else None,
         precision=request.evaluate.precision,
+        examples=examples,
     )
 
 
@@ -235,8 +246,8 @@ def _planned(
     trial: Trial,
     splits: Mapping[DatasetRef, SplitContent],
 ) -> PlannedTrial:
-    cell, benchmark = request.evaluate.cells[number], _built(trial)
-    note = view_note(request.evaluate, number, benchmark)
+    cell = request.evaluate.cells[number]
+    benchmark = build_benchmark(trial.benchmark, trial.settings)
     return PlannedTrial(
         trial=trial,
         label=_label(storage, request.run_name, trial),
@@ -244,9 +255,11 @@ def _planned(
         every=cell.every,
         best=cell.best,
         seeds=tuple(dict.fromkeys(cell.seeds)),
-        limits=cell_limits(cell, request.evaluate, request.launch),
+        limits=cell_limits(cell, request.evaluate, request.launch, trains=benchmark.needs.trains),
         skipped=_obstacle(trial, splits),
-        notes=() if note is None else (note,),
+        notes=cell_notes(request.evaluate, number, benchmark),
+        column=cell.column,
+        deviations=column_deviations(cell.column, benchmark, trial.view),
     )
 
 
@@ -256,19 +269,17 @@ def _read_views(trial: Trial) -> list[tuple[DatasetRef, ViewConfig]]:
     return list(zip(trial.refs, views, strict=True))
 
 
-def _built(trial: Trial) -> Benchmark:
-    return build_benchmark(trial.benchmark, trial.settings)
-
-
 def _needs(trial: Trial) -> Needs:
-    return _built(trial).needs
+    return build_benchmark(trial.benchmark, trial.settings).needs
 
 
 def _obstacle(trial: Trial, splits: Mapping[DatasetRef, SplitContent]) -> str | None:
     """Why the data cannot carry the benchmark, in words; None if it can."""
     needs = _needs(trial)
-    if trial.train is not None and (obstacle := splits[trial.train].train_obstacle(needs)):
-        return obstacle
+    if trial.train is not None:
+        is_drawn = trial.examples is not None
+        if obstacle := splits[trial.train].train_obstacle(needs, is_drawn=is_drawn):
+            return obstacle
     return splits[trial.test].test_obstacle(needs)
 
 
@@ -276,10 +287,12 @@ def _label(storage: Storage, run_name: str, trial: Trial) -> str:
     """The benchmark's name for the first trial of it on this dataset, ever; else with a mark.
 
     A curve is then never continued under other settings, and two settings of one benchmark can
-    stand in one recipe.
+    stand in one recipe. What learns from few has a name for each size: ``knn-of-1000``.
     """
-    key = f"{evaluate_folder(run_name)}/labels/{trial.benchmark}-{trial.dataset}.json"
+    few = "" if trial.examples is None else f"-of-{trial.examples}"
+    name = f"{trial.benchmark}{few}"
+    key = f"{evaluate_folder(run_name)}/labels/{name}-{trial.dataset}.json"
     write_json_if_absent(storage, key, trial.fingerprint)
     if read_json(storage, key) == trial.fingerprint:
-        return trial.benchmark
-    return f"{trial.benchmark}-{trial.fingerprint[:6]}"
+        return name
+    return f"{name}-{trial.fingerprint[:6]}"

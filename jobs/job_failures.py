@@ -9,7 +9,8 @@ from sigma_pipeline.infra.errors import PipelineError, StageError
 
 _OUR_ERROR = re.compile(r"^sigma_pipeline\.infra\.errors\.(\w+): (.+)", re.MULTILINE | re.DOTALL)
 _LOST_CONNECTION = re.compile(
-    r"gloo/transport|Connection (closed|reset) by peer|remote process exited|TCPStore.*Broken pipe"
+    r"gloo/transport|ncclRemoteError|Connection (closed|reset) by peer|remote process exited"
+    r"|TCPStore.*Broken pipe"
 )
 """Of gloo, NCCL (``ncclRemoteError``) and torch's store, when the other process is gone."""
 _RULE = "\n----------------------\n"
@@ -32,7 +33,8 @@ def find_our_error(failures: Iterable[str], log_path: Path) -> PipelineError | N
 
 def is_lost_connection(failure: str) -> bool:
     """Whether a rank failed because another one was gone; why that was, it cannot tell."""
-    return _LOST_CONNECTION.search(last_line(failure)) is not None
+    raised = failure.rpartition("\n  File ")[2]  # all that NCCL says, which are several lines
+    return _LOST_CONNECTION.search(raised) is not None
 
 
 def last_line(failure: str) -> str:

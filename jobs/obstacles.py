@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from functools import cached_property
 
+from sigma_pipeline.data_prep.annotations import cycle_boundaries
 from sigma_pipeline.data_prep.config import ViewConfig
 from sigma_pipeline.data_prep.index import Index
+from sigma_pipeline.data_prep.marked_seconds import has_boxes
 from sigma_pipeline.jobs.benchmarks.benchmark import Benchmark, Needs
 from sigma_pipeline.jobs.config import EvaluateConfig
 from sigma_pipeline.model.config import ModelConfig
@@ -35,6 +37,27 @@ def view_note(evaluate: EvaluateConfig, number: int, benchmark: Benchmark) -> st
     )
 
 
+def cell_notes(evaluate: EvaluateConfig, number: int, benchmark: Benchmark) -> tuple[str, ...]:
+    """What there is to say of the recipe's cell ``number``, which can be made all the same."""
+    notes = (make(evaluate, number, benchmark) for make in (view_note, same_split_note))
+    return tuple(note for note in notes if note is not None)
+
+
+def same_split_note(evaluate: EvaluateConfig, number: int, benchmark: Benchmark) -> str | None:
+    """That a benchmark is tested on what it has learned from; None if not so.
+
+    No problem: where only the cost matters, one split may do for both.
+    """
+    needs, cell = benchmark.needs, evaluate.cells[number]
+    if not needs.train or needs.groups or cell.learned_split != cell.test_split:
+        return None
+    return (
+        f"evaluate.cells.{number} learns from split {cell.test_split!r} and is tested on the same "
+        "samples, labels and all: its score says nothing of others; set train_split or test_split "
+        "to another split"
+    )
+
+
 def cell_problems(
     evaluate: EvaluateConfig, number: int, benchmark: Benchmark, model: ModelConfig | None = None
 ) -> Iterator[str]:
@@ -46,7 +69,17 @@ def cell_problems(
         benchmark: the cell's, with its settings.
         model: that will be evaluated, where that is known.
     """
-    needs = benchmark.needs
+    needs, cell = benchmark.needs, evaluate.cells[number]
+    if cell.processes > 1 and not needs.trains:
+        yield (
+            f"evaluate.cells.{number}.processes={cell.processes}: {benchmark.name} trains nothing "
+            "through the encoder, and runs in one process; remove it"
+        )
+    if cell.examples is not None and (not needs.train or needs.groups):
+        yield (
+            f"evaluate.cells.{number}.examples: {benchmark.name} as it is set has no training "
+            "split of which it could take a part; remove it"
+        )
     if needs.groups:
         yield from _group_problems(evaluate, number)
     view = chosen_view(evaluate, number, benchmark)
@@ -75,17 +108,41 @@ class SplitContent:
             return f"{self._name} has no object masks"
         return None
 
-    def train_obstacle(self, needs: Needs) -> str | None:
-        """Why nothing can be learned from samples; None if it can."""
+    def train_obstacle(self, needs: Needs, *, is_drawn: bool = False) -> str | None:
+        """Why nothing can be learned from samples; None if it can.
+
+        With ``is_drawn``, from so many of each class.
+        """
         if not len(self._index):
             return f"{self._name} is empty"
-        if needs.labels and not (self._index.labels >= 0).any():
+        has_classes = (self._index.labels >= 0).any()
+        if needs.labels and not has_classes:
             return f"{self._name} has no class labels"
+        if needs.all_labels and not self._has_labels:
+            return f"{self._name} has no class labels, neither one nor several of a sample"
+        if is_drawn and not has_classes:
+            return f"{self._name} has no samples of one class, which examples are drawn by"
+        if needs.boxes and not self._has_boxes:
+            return f"{self._name} has no annotation with boxes of persons by second"
+        if needs.cycles and not self._has_cycles:
+            return f"{self._name} has no annotation with boundaries of cycles"
         return None
 
     @property
     def _name(self) -> str:
         return f"split {self._index.ref.split!r} of dataset {self._index.ref.name!r}"
+
+    @cached_property
+    def _has_labels(self) -> bool:
+        return self._index.has_labels()
+
+    @cached_property
+    def _has_boxes(self) -> bool:
+        return any(map(has_boxes, self._index.annotations()))
+
+    @cached_property
+    def _has_cycles(self) -> bool:
+        return any(cycle_boundaries(each) is not None for each in self._index.annotations())
 
     @cached_property
     def _has_masks(self) -> bool:

@@ -10,6 +10,7 @@ from sigma_pipeline.jobs.benchmarks.benchmark import Cost
 from sigma_pipeline.jobs.cells import Cell, Trial
 from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.jobs.evaluate_request import evaluate_folder
+from sigma_pipeline.jobs.severe_columns import SevereColumn
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class PlannedTrial:
     """Why it cannot be made; None if it can."""
     notes: tuple[str, ...] = ()
     """Remarks on its scores that follow from the recipe alone."""
+    column: SevereColumn | None = None
+    """Which column of the SEVERE table its score is."""
+    deviations: tuple[str, ...] = ()
+    """Settings other than the recipe ``severe`` has for that column."""
 
     def cells(self, run_name: str, source: EncoderSource) -> list[Cell]:
         """Its cells on one encoder."""
@@ -52,6 +57,24 @@ def read_grid(storage: Storage, run_name: str) -> tuple[PlannedTrial, ...]:
     return tuple(_planned(one) for one in plain)
 
 
+def record_absent(storage: Storage, run_name: str, absent: Mapping[SevereColumn, str]) -> None:
+    """Makes these the columns of SEVERE that tables show as left out, each with its reason."""
+    write_json(storage, _absent_key(run_name), dict(absent))
+
+
+def read_absent(storage: Storage, run_name: str) -> dict[SevereColumn, str]:
+    """Columns that the last evaluation was asked for and left out; none if there was none."""
+    try:
+        absent: dict[SevereColumn, str] = read_json(storage, _absent_key(run_name))
+    except FileNotFoundError:
+        return {}
+    return absent
+
+
+def _absent_key(run_name: str) -> str:
+    return f"{evaluate_folder(run_name)}/absent_columns.json"
+
+
 def _grid_key(run_name: str) -> str:
     """Where the grid of the last evaluation lies; nothing is there before the first one."""
     return f"{evaluate_folder(run_name)}/trials.json"
@@ -67,5 +90,6 @@ def _planned(plain: Mapping[str, Any]) -> PlannedTrial:
         "seeds": tuple(plain["seeds"]),
         "limits": TaskLimits(**plain["limits"]),
         "notes": tuple(plain["notes"]),
+        "deviations": tuple(plain.get("deviations", ())),
     }
     return PlannedTrial(**{**plain, **changed})

@@ -9,7 +9,7 @@ from sigma_pipeline.infra.storage import Storage
 from sigma_pipeline.jobs.benchmarks.benchmark import Score
 from sigma_pipeline.jobs.best_commit import read_best
 from sigma_pipeline.jobs.cells import CellRecord
-from sigma_pipeline.jobs.commits import list_commits
+from sigma_pipeline.jobs.commits import list_commits, step_title
 from sigma_pipeline.jobs.encoders import SUPERVISED, EncoderSource, committed_encoder
 from sigma_pipeline.jobs.evaluate_policy import follows_supervised
 from sigma_pipeline.jobs.failures import Failure, read_failure
@@ -35,11 +35,17 @@ class TableCell:
     scores: tuple[Score, ...] = ()
     """Means over the seeds, once all are done. So is the interval: it speaks of the test samples,
     not of the seeds."""
-    seeds: int = 0
+    by_seed: tuple[tuple[Score, ...], ...] = ()
+    """The scores of each seed, once all are done."""
     seconds: float = 0.0
     """That the seeds took, added up."""
     reason: str = ""
     """Why it was skipped or how it failed; remarks on the scores when done."""
+
+    @property
+    def seeds(self) -> int:
+        """How many are done: all or none."""
+        return len(self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class TableRow:
     """All trials on one encoder."""
 
     encoder: str
-    """``untrained``, ``step 1000``, or ``supervised``."""
+    """``untrained``, ``imported``, ``step 1000``, or ``supervised``."""
     step: int
     cells: tuple[TableCell, ...]
     """Of every trial, in the order of the recipe."""
@@ -63,15 +69,17 @@ def score_table(storage: Storage, run_name: str) -> list[TableRow]:
     Commits that no trial has been made on are left out, unless all trials are skipped anyway.
     """
     trials, best = read_grid(storage, run_name), read_best(storage, run_name)
-    sources = [committed_encoder(commit) for commit in list_commits(storage, run_name)]
+    commits = list_commits(storage, run_name)
     rows = [
         replace(
-            _row(storage, run_name, source, trials),
-            is_best=best is not None and best.weights_sha256 == source.weights_sha256,
+            _row(storage, run_name, committed_encoder(commit), trials),
+            encoder=commit.title,
+            is_best=best is not None and best.weights_sha256 == commit.weights_sha256,
         )
-        for source in sources
+        for commit in commits
     ]
-    gone = gone_encoders(storage, run_name, {source.name for source in sources})
+    known = {committed_encoder(commit).name for commit in commits}
+    gone = gone_encoders(storage, run_name, known)
     rows += [_gone_row(storage, run_name, source, trials) for source in gone]
     rows.sort(key=lambda row: row.step)
     if (request := current_supervised(storage, run_name)) is not None:
@@ -136,9 +144,7 @@ def score_folder(source: EncoderSource, planned: PlannedTrial) -> str:
 def _row(
     storage: Storage, run_name: str, source: EncoderSource, trials: Sequence[PlannedTrial]
 ) -> TableRow:
-    name = source.name
-    if name != SUPERVISED:
-        name = f"step {source.step}" if source.step else "untrained"
+    name = source.name if source.name == SUPERVISED else step_title(source.step)
     cells = tuple(_table_cell(storage, run_name, source, planned) for planned in trials)
     return TableRow(name, source.step, cells)
 
@@ -180,7 +186,7 @@ def _table_cell(
             dataset,
             "done",
             mean_scores(records),
-            seeds=len(records),
+            by_seed=tuple(record.scores for record in records),
             seconds=sum(record.seconds for record in records),
             reason=notes,
         )

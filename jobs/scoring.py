@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sigma_pipeline.data_prep.annotations import object_categories
+from sigma_pipeline.data_prep.catalogues.subsets import draw_examples
 from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.data_prep.rows import table_bytes
 from sigma_pipeline.infra.errors import PipelineError, StageError
@@ -29,6 +32,7 @@ from sigma_pipeline.jobs.benchmarks.benchmark import (
     Result,
     Subject,
 )
+from sigma_pipeline.jobs.benchmarks.gang import Gang, OwnProcess
 from sigma_pipeline.jobs.benchmarks.sequences import sequence_names
 from sigma_pipeline.jobs.benchmarks.table import build_benchmark
 from sigma_pipeline.jobs.cells import Cell, CellRecord
@@ -60,12 +64,19 @@ class CellRequest:
     """On its scores, known before."""
     scratch_dir: str
     """Folder on the node's own disk."""
+    work_dir: str
+    """Folder that all nodes share."""
 
 
-def run_cell(storage: Storage, request: CellRequest) -> None:
+def run_cell(storage: Storage, request: CellRequest, gang: Gang | None = None) -> None:
     """Scores one cell and stores what came out; nothing if that is there.
 
     Features that are missing are extracted first.
+
+    Args:
+        storage: where the run lies.
+        request: which cell.
+        gang: processes for a benchmark that trains; this one alone when absent.
 
     Raises:
         ValueError: the data cannot carry the benchmark.
@@ -76,7 +87,7 @@ def run_cell(storage: Storage, request: CellRequest) -> None:
         return
     start_s = time.monotonic()
     benchmark = build_benchmark(cell.trial.benchmark, cell.trial.settings)
-    result = _result(storage, request, benchmark)
+    result = _result(storage, request, benchmark, gang or OwnProcess())
     files, notes = _files(storage, request, result)
     attempt = new_attempt()
     record = CellRecord(
@@ -102,13 +113,24 @@ def run_cell(storage: Storage, request: CellRequest) -> None:
     _remove(storage, _useless(storage, cell, record) if is_first else _own(record))
 
 
-def _result(storage: Storage, request: CellRequest, benchmark: Benchmark) -> Result:
+def _result(storage: Storage, request: CellRequest, benchmark: Benchmark, gang: Gang) -> Result:
     seed = request.cell.seed
     if isinstance(benchmark, EncoderBenchmark):
-        return benchmark.scores_of(_subject(storage, request), seed)
+        return benchmark.scores_of(_subject(storage, request, gang), seed)
     assert isinstance(benchmark, FeatureBenchmark)
     train, test = _features(storage, request, benchmark.needs)
+    positions = None if train is None else _learned(request, train.labels)
+    if train is not None and positions is not None:
+        train = train.part(np.isin(np.arange(train.num_samples), positions))
     return benchmark.scores(train, test, seed)
+
+
+def _learned(request: CellRequest, labels: npt.NDArray[np.int64]) -> tuple[int, ...] | None:
+    """Which samples of the training split are learned from; None: all of them."""
+    cell = request.cell
+    if cell.trial.examples is None:
+        return None
+    return tuple(draw_examples(labels.tolist(), cell.trial.examples, cell.seed))
 
 
 def _features(
@@ -127,9 +149,12 @@ def _features(
     return ready_features(storage, train[0], request.scratch_dir), of_test
 
 
-def _subject(storage: Storage, request: CellRequest) -> Subject:
-    trial = request.cell.trial
+def _subject(storage: Storage, request: CellRequest, gang: Gang) -> Subject:
+    cell, trial = request.cell, request.cell.trial
     train, test = _indexes(storage, request)
+    positions = None if train is None else _learned(request, train.labels)
+    if train is not None and positions is not None:
+        train = train.part(positions)
     return Subject(
         encoder=load_encoder(storage, request.cell.source),
         storage=storage,
@@ -140,6 +165,11 @@ def _subject(storage: Storage, request: CellRequest) -> Subject:
         precision=trial.precision,
         batch_clips=request.batch_clips,
         scratch_dir=Path(request.scratch_dir),
+        work_dir=Path(request.work_dir),
+        source=cell.source,
+        train_positions=positions,
+        gang=gang,
+        training_name=f"{cell.stem}.training".removeprefix("runs/"),
     )
 
 

@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         dim = config.encoder.embed_dim
         self.patch_embed = PatchEmbed(dim, config.tubelet_frames, config.patch_size_px)
         self.blocks = nn.ModuleList(Block(config.encoder) for _ in range(config.encoder.depth))
-        self.norm = layer_norm(dim)
+        self.norm: nn.Module = layer_norm(dim)
         self.register_buffer("positions", position_table(config.num_tokens, dim), persistent=False)
 
     def forward(

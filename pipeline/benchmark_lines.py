@@ -1,4 +1,4 @@
-"""What is printed of benchmarks: the list, and the scores of masks that were made elsewhere."""
+"""What is printed of benchmarks: the list, and the scores of results that were made elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sigma_pipeline.pipeline.table import aligned
 
 if TYPE_CHECKING:  # they bring numpy and more, which help has no use for
+    from sigma_pipeline.jobs.ava_score import ScoredDetections
     from sigma_pipeline.jobs.benchmark_list import ListedBenchmark
     from sigma_pipeline.jobs.davis_score import ScoredSequence
     from sigma_pipeline.jobs.uvos_score import ScoredClip
@@ -56,6 +57,34 @@ def uvos_blocks(clips: "Mapping[str, ScoredClip]", remarks: Sequence[str] = ()) 
         aligned([["mIoU", "Clips"], [f"{mean:.4f}", str(len(clips))]], left=()),
         aligned([_CLIP_COLUMNS, *(_clip_row(name, clip) for name, clip in clips.items())]),
     ]
+
+
+def ava_blocks(scored: "ScoredDetections") -> list[Block]:
+    """What else is to be said, the mean over actions, and AP of each."""
+    numbers = (len(scored.precisions), scored.frames, scored.boxes, scored.detections)
+    return [
+        _ava_remarks(scored),
+        aligned(
+            [
+                ["mAP", "Actions", "Frames", "Boxes", "Detections"],
+                [f"{scored.mean:.4f}", *map(str, numbers)],
+            ],
+            left=(),
+        ),
+        aligned([["Action", "AP"], *([n, f"{ap:.4f}"] for n, ap in scored.precisions.items())]),
+    ]
+
+
+def _ava_remarks(scored: "ScoredDetections") -> list[str]:
+    remarks = []
+    if scored.absent:
+        remarks.append(f"Not in the truth, and left out: {', '.join(scored.absent)}.")
+    if scored.elsewhere:
+        remarks.append(
+            f"{scored.elsewhere} of {scored.detections} detections are in movies that the truth "
+            "does not have; each counts as a mistake."
+        )
+    return remarks
 
 
 def _clip_row(name: str, clip: "ScoredClip") -> list[str]:

@@ -16,6 +16,7 @@ import click
 from sigma_pipeline.infra.errors import ConfigError, PipelineError
 from sigma_pipeline.pipeline.cli_benchmarks import benchmarks
 from sigma_pipeline.pipeline.cli_checkpoints import checkpoints
+from sigma_pipeline.pipeline.cli_compare import compare
 from sigma_pipeline.pipeline.cli_control import cancel, logs, show_run, status
 from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
 from sigma_pipeline.pipeline.cli_shards import datasets, shards
@@ -47,6 +48,7 @@ cli.add_command(datasets)
 cli.add_command(shards)
 cli.add_command(checkpoints)
 cli.add_command(benchmarks)
+cli.add_command(compare)
 cli.add_command(status)
 cli.add_command(logs)
 cli.add_command(cancel)

@@ -1,4 +1,4 @@
-"""Commands about benchmarks: what there is, and the metrics of some on masks made elsewhere."""
+"""Commands about benchmarks: which there are, tables of a run, and metrics of others' results."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sigma_pipeline.infra.errors import ConfigError
-from sigma_pipeline.pipeline.benchmark_lines import Block, davis_blocks, list_blocks, uvos_blocks
+from sigma_pipeline.pipeline.benchmark_lines import (
+    Block,
+    ava_blocks,
+    davis_blocks,
+    list_blocks,
+    uvos_blocks,
+)
 from sigma_pipeline.pipeline.cli_options import load_recipe, with_recipe
+from sigma_pipeline.pipeline.written_files import write_files
 
 if TYPE_CHECKING:
     from sigma_pipeline.jobs.uvos_score import Matching, ScoredClip
 
 Scored = TypeVar("Scored")
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = _FILE = click.Path(path_type=Path)
+_OF_RUNS = ("severe", "few")
+"""Commands that show scores of a run."""
 _MATCHINGS = ("hungarian", "many-to-one")
 
 
@@ -25,15 +34,49 @@ _MATCHINGS = ("hungarian", "many-to-one")
 def benchmarks(context: click.Context, recipe: str | None, overrides: tuple[str, ...]) -> None:
     """Lists the benchmarks, what each needs, and whether the recipe's datasets have it.
 
-    The commands below score masks that were made elsewhere, and need no recipe.
+    Of the commands below, few and severe show the scores of a run; the others score results that
+    were made elsewhere, and need no recipe.
     """
     if context.invoked_subcommand is None:
         _list(recipe, overrides)
     elif recipe is not None or overrides:
+        advice = (
+            "name them after" if context.invoked_subcommand in _OF_RUNS else "leave them out for"
+        )
         raise ConfigError(
-            f"--config and --set go with the list alone: leave them out for "
+            f"--config and --set before a command go with the list alone: {advice} "
             f"benchmarks {context.invoked_subcommand}"
         )
+
+
+@benchmarks.command()
+@with_recipe
+def severe(recipe: str | None, overrides: tuple[str, ...]) -> None:
+    """Shows SEVERE's columns of a run beside the published rows.
+
+    A row per evaluated commit; the mean where all eight columns are there. Cells of the recipe say
+    which column they fill; what was scored on other data is shown apart, as a stand-in.
+    """
+    from sigma_pipeline.infra.storage import open_storage
+    from sigma_pipeline.pipeline.summary_lines import severe_blocks
+
+    config = load_recipe(recipe, overrides)
+    _echo(severe_blocks(config, open_storage(config.root_uri)))
+
+
+@benchmarks.command()
+@with_recipe
+def few(recipe: str | None, overrides: tuple[str, ...]) -> None:
+    """Shows what a run learned from few examples, over sizes and seeds.
+
+    A table per benchmark and dataset whose cells have sizes (examples): mean, standard deviation
+    and range over the seeds.
+    """
+    from sigma_pipeline.infra.storage import open_storage
+    from sigma_pipeline.pipeline.summary_lines import few_blocks
+
+    config = load_recipe(recipe, overrides)
+    _echo(few_blocks(config, open_storage(config.root_uri)))
 
 
 def _on_davis(command: Any) -> Any:
@@ -127,6 +170,38 @@ def uvos_score(
     _echo(uvos_blocks(scored, [f"Annotations: {truth}", *chosen.remarks]))
 
 
+@benchmarks.command("ava-score")
+@click.option("--detections", type=_FILE, required=True, help="CSV with a score in column 8.")
+@click.option("--truth", type=_FILE, required=True, help="CSV of AVA: ava_val_v2.2.csv.")
+@click.option("--actions", type=_FILE, help="List of the actions that count (.pbtxt), else all.")
+@click.option("--excluded", type=_FILE, help="CSV of the seconds that do not count.")
+@click.option(
+    "--at-most",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the surest N detections of each frame; ActivityNet's evaluator: 50.",
+)
+def ava_score(
+    detections: Path,
+    truth: Path,
+    actions: Path | None,
+    excluded: Path | None,
+    *,
+    at_most: int | None,
+) -> None:
+    """Scores boxes of actions: frame mAP at an overlap of 0.5.
+
+    As ActivityNet's evaluator of AVA. Both files have the columns movie, second, x1, y1, x2, y2,
+    action and no header, corners as parts of width and height.
+    """
+    from sigma_pipeline.jobs.ava_score import score_detections
+
+    scored = score_detections(
+        detections, truth, actions=actions, excluded=excluded, at_most=at_most
+    )
+    _echo(ava_blocks(scored))
+
+
 def _list(recipe: str | None, overrides: tuple[str, ...]) -> None:
     from sigma_pipeline.infra.storage import open_storage
     from sigma_pipeline.pipeline.evaluating import list_benchmarks
@@ -147,12 +222,5 @@ def _echo(blocks: Sequence[Block]) -> None:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written to ({error.strerror}): name another --output"
-        ) from error
+    write_files(folder, files, "--output")
     click.echo(f"\nWritten into {folder}: {', '.join(files)}")

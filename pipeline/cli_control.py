@@ -124,6 +124,7 @@ def show_run(config: PipelineConfig) -> bool:
     from sigma_pipeline.infra.storage import open_storage
     from sigma_pipeline.pipeline.run_state import gather_state
     from sigma_pipeline.pipeline.status import describe_run
+    from sigma_pipeline.pipeline.summary_lines import summary_blocks
     from sigma_pipeline.pipeline.table import format_scores
 
     storage = open_storage(config.root_uri)
@@ -132,7 +133,8 @@ def show_run(config: PipelineConfig) -> bool:
     for line in describe_run(state, grid, num_missing=num_missing):
         click.echo(line)
     if rows:
-        click.echo("\n" + "\n".join(format_scores(rows)))
+        blocks = [format_scores(rows), *summary_blocks(storage, config.run_name, rows)]
+        click.echo("".join("\n".join(("", *block, "")) for block in blocks), nl=False)
     return any(job.is_slurms for job in state.jobs)
 
 

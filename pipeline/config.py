@@ -121,6 +121,15 @@ class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
         """(dataset, split) of all that the evaluation reads."""
         return [(name, split) for key, name, split in _readers(self) if key != "train"]
 
+    def cell_splits(self, number: int) -> list[tuple[str, str]]:
+        """(dataset, split) of what the cell ``number`` reads."""
+        cell = self.evaluate.cells[number]
+        dataset = self.datasets.get(cell.dataset)
+        # Whether the benchmark learns from labelled examples is not known here.
+        learns = cell.train_split or (dataset and cell.learned_split in dataset.split_names)
+        splits = [cell.learned_split, cell.test_split] if learns else [cell.test_split]
+        return [(cell.dataset, split) for split in dict.fromkeys(splits)]
+
     def to_yaml(self) -> str:
         """The resolved recipe; reading it again gives this configuration."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -177,13 +186,9 @@ def _readers(config: PipelineConfig) -> Iterator[tuple[str, str, str]]:
     """(dotted key, dataset, split) of every place that reads a dataset."""
     for name, split in config.trained_splits:
         yield "train", name, split
-    for number, cell in enumerate(config.evaluate.cells):
-        dataset = config.datasets.get(cell.dataset)
-        # Whether the benchmark learns from labelled examples is not known here.
-        learns = cell.train_split or (dataset and cell.learned_split in dataset.split_names)
-        splits = [cell.learned_split, cell.test_split] if learns else [cell.test_split]
-        for split in dict.fromkeys(splits):
-            yield f"evaluate.cells.{number}", cell.dataset, split
+    for number in range(len(config.evaluate.cells)):
+        for name, split in config.cell_splits(number):
+            yield f"evaluate.cells.{number}", name, split
     if config.evaluate.supervised is not None:
         supervised = config.evaluate.supervised
         yield "evaluate.supervised", supervised.dataset, supervised.split

@@ -18,6 +18,7 @@ from sigma_pipeline.jobs.evaluate import EvaluateRequest, run_evaluate
 from sigma_pipeline.jobs.evaluate_policy import cadence, describe_choice
 from sigma_pipeline.jobs.gpu_sharing import evaluation_launch, missing_rule, useless_rule
 from sigma_pipeline.jobs.obstacles import cell_problems
+from sigma_pipeline.pipeline.absent_columns import absent_columns, without_columns
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.problems import describe
 from sigma_pipeline.pipeline.run_recipe import record_recipe
@@ -92,9 +93,13 @@ def recorded_evaluation(
         promised: what need not be sharded yet, as jobs that were submitted will have done it.
 
     Raises:
-        MissingInputError: a dataset is missing.
+        MissingInputError: a dataset is missing; of columns of SEVERE, those of all of them.
     """
-    refs = resolve_refs(services.storage, config, config.evaluated_splits, promised=promised)
+    absent = absent_columns(config, services.storage, promised=promised)
+    for name, reason in absent.items():
+        log.warning("Column %s is left out: %s", name, reason)
+    asked = without_columns(config, absent)
+    refs = resolve_refs(services.storage, config, asked.evaluated_splits, promised=promised)
     record_recipe(services, config, refs.values())
     if remark := useless_rule(config.launch, config.evaluate):
         log.warning("%s", remark)
@@ -102,10 +107,12 @@ def recorded_evaluation(
         run_name=config.run_name,
         root_uri=config.root_uri,
         scratch_dir=str(config.scratch_path),
+        work_dir=str(config.work_path),
         seed=config.seed,
-        evaluate=config.evaluate,
+        evaluate=asked.evaluate,
         launch=evaluation_launch(config.launch),
         datasets=refs,
+        absent=absent,
     )
 
 
@@ -117,6 +124,10 @@ def preview_evaluate_stage(config: PipelineConfig, storage: Storage) -> Iterator
     for cell in config.evaluate.cells:
         seeds = f"{len(cell.seeds)} seed{'s' if len(cell.seeds) != 1 else ''}"
         where = f"{cell.benchmark} on {cell.dataset}/{cell.test_split}"
+        if cell.column is not None:
+            where = f"column {cell.column}: {where}"
+        if cell.examples is not None:
+            where += f", of {', '.join(map(str, cell.examples))} examples"
         choice = describe_choice(cell, _cost(cell), config.evaluate.best_by)
         yield f"{where}, {seeds}, {choice}"
     if config.evaluate.supervised is not None:

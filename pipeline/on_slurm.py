@@ -84,7 +84,6 @@ def submit_stages(
     if has_evaluation:
         task = EvaluateTask(
             request=recorded_evaluation(config, services, promised=promised),
-            work_dir=config.work_path,
             track=reachable(config.track),
         )
     with _Orders(config, take_snapshot(config, services)) as orders:

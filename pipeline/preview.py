@@ -7,6 +7,7 @@ from sigma_pipeline.infra.errors import PipelineError
 from sigma_pipeline.infra.storage import Storage, open_storage
 from sigma_pipeline.jobs.commits import list_commits
 from sigma_pipeline.jobs.evaluation import nothing_to_evaluate
+from sigma_pipeline.pipeline.absent_columns import Absent, absent_columns, without_columns
 from sigma_pipeline.pipeline.config import PipelineConfig
 from sigma_pipeline.pipeline.on_slurm import describe_jobs
 from sigma_pipeline.pipeline.sharding import planned_refs
@@ -38,6 +39,9 @@ def preview(
                 yield f"{stage.name}: {line}"
             for line in describe_jobs(stage.name, config):
                 yield f"{stage.name}: {line}"
+            if stage.name is StageName.EVALUATE:
+                for name, reason in _absent(names, config, storage).items():
+                    yield f"{stage.name}: column {name} is left out: {reason}"
         except PipelineError as error:
             found.append(error)
         found += _missing(stage, names, config, storage, follow=follow)
@@ -57,20 +61,36 @@ def _missing(
     follow: bool,
 ) -> Iterator[PipelineError]:
     """What the stage reads, is not in the store, and none of the stages makes before it."""
-    made = config.datasets_to_shard if StageName.SHARD in names else ()
-    splits = [
-        (name, split)
-        for name, split in stage.reads(config)
-        if name not in made or not _is_made(config, storage, name, split)
-    ]
+    made = _made(names, config, storage)
     try:
-        resolve_refs(storage, config, splits)
+        asked = config
+        if stage.name is StageName.EVALUATE:
+            asked = without_columns(config, _absent(names, config, storage))
+        resolve_refs(storage, config, [one for one in stage.reads(asked) if one not in made])
     except PipelineError as error:
         yield error
     is_waiting = follow and not is_training_finished(storage, config.run_name)
     needs_commit = StageName.TRAIN in stage.needs and StageName.TRAIN not in names
     if needs_commit and not is_waiting and not list_commits(storage, config.run_name):
         yield nothing_to_evaluate(config.run_name)
+
+
+def _absent(names: Sequence[StageName], config: PipelineConfig, storage: Storage) -> Absent:
+    return absent_columns(config, storage, made=_made(names, config, storage))
+
+
+def _made(
+    names: Sequence[StageName], config: PipelineConfig, storage: Storage
+) -> set[tuple[str, str]]:
+    """(dataset, split) of what sharding makes before later stages read it."""
+    if StageName.SHARD not in names:
+        return set()
+    return {
+        (name, split)
+        for name in config.datasets_to_shard
+        for split in config.datasets[name].split_names
+        if _is_made(config, storage, name, split)
+    }
 
 
 def _is_made(config: PipelineConfig, storage: Storage, name: str, split: str) -> bool:

@@ -22,20 +22,21 @@ def interruptible() -> Iterator[None]:
     """Turns SIGTERM, Ctrl-C and a closed terminal into ``Interrupted``, after all clean-up inside.
 
     Ray puts a SIGTERM handler of its own in place that ends the process; its ``SystemExit`` is
-    taken for the same wish.
+    taken for the same wish. So is a ``KeyboardInterrupt`` that a library makes of ours.
     """
-    before = {number: signal.signal(number, _raise) for number in _SIGNALS}
+    heard: list[str] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        heard.append(signal.Signals(number).name)
+        log.warning("%s: stopping, saving first; once more to stop at once", heard[-1])
+        raise StopRequested(heard[-1])
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        reason = str(stop) if isinstance(stop, StopRequested) else "a signal"
-        raise Interrupted(f"stopped by {reason}; the same command goes on from here") from stop
+    except (KeyboardInterrupt, SystemExit) as end:
+        reason = heard[0] if heard else "a signal"
+        raise Interrupted(f"stopped by {reason}; the same command goes on from here") from end
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise(number: int, _frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-    log.warning("%s: stopping, saving first; once more to stop at once", name)
-    raise StopRequested(name)

@@ -27,12 +27,8 @@ def format_scores(rows: "Sequence[TableRow]") -> list[str]:
         for column in columns
     ]
     encoders = ["encoder", *map(_marked, rows)]
-    tables = [
-        aligned(list(zip(encoders, *part, strict=True)))
-        for part in _fitting(texts, _MAX_WIDTH - max(map(len, encoders)))
-    ]
+    lines = aligned_narrow(list(zip(encoders, *texts, strict=True)))
     marks = [f"{_BEST}the best commit" for row in rows if row.is_best]
-    lines = [line for table in tables for line in (*table, "")][:-1]
     return [*lines, *marks, *_remarks(rows)]
 
 
@@ -100,6 +96,14 @@ def aligned(table: Sequence[Sequence[str]], *, left: Container[int] = (0,)) -> l
         ).rstrip()
         for row in table
     ]
+
+
+def aligned_narrow(table: Sequence[Sequence[str]]) -> list[str]:
+    """The same; columns that do not fit a screen stand below, with the first one beside them."""
+    first, *columns = zip(*table, strict=True)
+    parts = _fitting(columns, _MAX_WIDTH - max(map(len, first)))
+    tables = [aligned(list(zip(first, *part, strict=True))) for part in parts]
+    return [line for lines in tables for line in (*lines, "")][:-1]
 
 
 def _remarks(rows: "Sequence[TableRow]") -> list[str]:

@@ -45,7 +45,7 @@ def check_trainable(config: PipelineConfig, storage: Storage) -> None:
             other science.
     """
     check_teacher(config.model.target)
-    recorded = _recorded_settings(storage, config.run_name)
+    recorded = recorded_settings(storage, config.run_name)
     if recorded is not None:
         # Which data there will be is not known yet; this is compared again before the launch.
         settings = training_settings(config, recorded["dataset_version"])
@@ -56,7 +56,8 @@ def _settings_key(run_name: str) -> str:
     return f"{train_folder(run_name)}/settings.json"
 
 
-def _recorded_settings(storage: Storage, run_name: str) -> dict[str, Any] | None:
+def recorded_settings(storage: Storage, run_name: str) -> dict[str, Any] | None:
+    """What the training of a run was told; None where it has not begun here."""
     try:
         return completed(read_json(storage, _settings_key(run_name)))
     except FileNotFoundError:
@@ -74,7 +75,7 @@ def require_same_science(storage: Storage, run_name: str, settings: Mapping[str,
     Raises:
         ConfigError: there are commits of other science; names the keys.
     """
-    recorded = _recorded_settings(storage, run_name)
+    recorded = recorded_settings(storage, run_name)
     if recorded is None:
         return
     touching, _ = differences(recorded, settings)
@@ -105,7 +106,7 @@ def record_settings(storage: Storage, run_name: str, settings: Mapping[str, Any]
     if newest_commit(storage, run_name) is None:  # nothing was made with those that are there
         write_json(storage, _settings_key(run_name), settings)
         return
-    _, harmless = differences(_recorded_settings(storage, run_name) or settings, settings)
+    _, harmless = differences(recorded_settings(storage, run_name) or settings, settings)
     if harmless:
         log.info("Changed since the run began, not touching the science: %s", "; ".join(harmless))
 

@@ -1,6 +1,7 @@
 """Rules of the repository that no single module can keep."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -39,6 +40,7 @@ def sections() -> Iterator[type[BaseModel]]:
                 yield member
 
 
+@functools.cache
 def top_level_imports(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):

@@ -20,7 +20,9 @@ from sigma_pipeline.jobs.benchmarks.figures import Figure
 if TYPE_CHECKING:
     from sigma_pipeline.data_prep.index import Index
     from sigma_pipeline.infra.storage import Storage
+    from sigma_pipeline.jobs.benchmarks.gang import Gang
     from sigma_pipeline.jobs.config import Pooling, Precision
+    from sigma_pipeline.jobs.encoders import EncoderSource
     from sigma_pipeline.model.encoder import Encoder
 
 Cost = Literal["cheap", "dear"]
@@ -50,9 +52,15 @@ class Needs:
     train: bool = False
     """Reads the training split too."""
     labels: bool = False
+    all_labels: bool = False
+    """Reads every class of a sample, where there may be several; where each has one, that one."""
     groups: bool = False
     """Reads one split, as train and as test, whose samples say what group they belong to."""
     masks: bool = False
+    boxes: bool = False
+    """Reads boxes of persons and what they do, second by second."""
+    cycles: bool = False
+    """Reads between which frames the cycles of a repeated action lie."""
     tokens: bool = False
     """Reads per-token features of the test split, not only one vector per clip."""
     layer: int = -1
@@ -60,6 +68,8 @@ class Needs:
     as they are."""
     encoder: bool = False
     """Is an ``EncoderBenchmark``."""
+    trains: bool = False
+    """Trains through the encoder, in processes of its own: ``Subject.gang``."""
     pooled: bool = True
     """Reads features that are pooled as a recipe says. Where not, its scores are the same however
     they are pooled, and stay when a recipe changes that."""
@@ -127,7 +137,11 @@ class Result:
 
     scores: tuple[Score, ...]
     outcomes: Mapping[str, Sequence[Any]]
-    """Columns of equal length, one row per scored sample; ``key`` is always among them."""
+    """Columns of equal length, one row per scored sample.
+
+    Encoders are compared by them, so their names are fixed: ``key``, always; ``group``, where
+    samples of one origin vary together; a column named as a score, whose mean that score is;
+    ``label`` and ``prediction`` of one class, ``labels`` and ``scores`` (lists) of several."""
     notes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     """More that is kept beside the scores, by relative path: ``predictions/bear/00000.png``."""
@@ -186,6 +200,17 @@ class Subject:
     batch_clips: int
     scratch_dir: Path
     """On the node's own disk."""
+    work_dir: Path
+    """That all nodes share."""
+    source: "EncoderSource"
+    """Where the encoder's weights lie, for other processes."""
+    train_positions: tuple[int, ...] | None = None
+    """What ``train`` is of its split, where it is a part of it; None: all of it."""
+    gang: "Gang"
+    """Where a benchmark trains that says ``needs.trains``; for others, this process alone."""
+    training_name: str
+    """Name of a run of this cell's own, for what it trains. Commits of an attempt that ended are
+    found there by the next one; all is removed once the cell is done."""
 
 
 @runtime_checkable

@@ -16,6 +16,20 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class ClassBars:
+    """One number of each class, such as its share of right answers."""
+
+    classes: Sequence[int]
+    """Their labels."""
+    values: Sequence[float]
+    """From 0 to 1."""
+    samples: Sequence[int]
+    """Of the test split, that each rests on."""
+    title: str
+    """What the numbers are, in a few words: ``top-1 by class``."""
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """Test samples and the training samples that are most like them."""
 
@@ -42,4 +56,29 @@ class Overlay:
     is_whole_frame: bool
 
 
-Figure = Confusion | Neighbours | Overlay
+@dataclass(frozen=True)
+class Counts:
+    """How often something was said to happen in each video, against how often it does."""
+
+    true: Sequence[int]
+    predicted: Sequence[int]
+
+
+@dataclass(frozen=True)
+class SelfSimilarity:
+    """How alike the moments of one video are, and the cycles that it has."""
+
+    key: str
+    similarity: npt.NDArray[np.float32]
+    """[moments, moments] cosines; moments are spread evenly over the part that is shown."""
+    first: int
+    """Frame of the sample with which that part begins."""
+    boundaries: npt.NDArray[np.float64]
+    """Frames from ``first`` on, between which the cycles lie; the last ends the part."""
+    found_boundaries: npt.NDArray[np.float64]
+    """The same as a benchmark has found them."""
+    count: int
+    """Of cycles, as that counts."""
+
+
+Figure = Confusion | ClassBars | Neighbours | Overlay | Counts | SelfSimilarity

@@ -14,7 +14,7 @@ from tests.bench.learn import CHANCE, OBJECTIVES, RECIPE, _options, _run, table_
 
 def scored(encoder: str, value: float) -> TableRow:
     score = Score("top1", value, "fraction", True, value - 0.1, value + 0.1, samples=40)
-    return TableRow(encoder, 0, (TableCell("knn", "weizmann", "done", (score,), seeds=1),))
+    return TableRow(encoder, 0, (TableCell("knn", "weizmann", "done", (score,), ((score,),)),))
 
 
 def test_each_encoder_is_shown_with_its_seeds_mean_range_and_interval() -> None:

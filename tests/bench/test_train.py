@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sigma_pipeline.pipeline.config import load_config
+from tests.bench import train_steps
 from tests.bench.figure import Figure
 from tests.bench.train import GOAL_WAIT_PERCENT, PARTS, RECIPE, _options, commits, main
 from tests.bench.train import scaling as scaling_of
@@ -17,6 +18,7 @@ TINY = (
     "model.prototypes=12",
     "model.num_frames=4",
     "model.frame_size_px=64",
+    "datasets.actions.options={only: actions/weizmann64/*}",
 )
 
 
@@ -100,6 +102,7 @@ def test_all_figures_of_one_machine_come_of_a_tiny_training(
     real_videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setattr(train_steps, "_SETTLE_S", 0)
     settings = [word for setting in TINY for word in ("--set", setting)]
 
     main(["--data", str(real_videos), "--steps", "12", "--repeats", "1", *settings])

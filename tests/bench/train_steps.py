@@ -23,6 +23,8 @@ from tests.bench.seconds import seconds_of
 from tests.bench.train_rank import Ranks, num_samples
 
 WARM_UP_STEPS = 3
+_SETTLE_S = 1.0
+"""For what a file that was written left to the disk."""
 _WAIT = "commit_wait_s"
 """What the time ledger calls it when training waits for commits."""
 
@@ -179,5 +181,5 @@ def plain_save_s(folder: Path, num_parameters: int, *, is_synced: bool, tries: i
     for _ in range(tries):
         taken_s.append(seconds_of(save))
         path.unlink()
-        time.sleep(1)  # what the last one left to the disk
+        time.sleep(_SETTLE_S)
     return statistics.median(taken_s)

@@ -45,6 +45,12 @@ def test_the_last_line_of_a_failure_is_that_of_its_traceback() -> None:
         ("[/g/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:39", True),
         ("Application timeout caused pair closure, in gloo/transport/tcp/unbound_buffer.cc", True),
         ("NCCL error: remote process exited or there was a network error", True),
+        (
+            "NCCL error in: ProcessGroupNCCL.cpp:94, remote process exited, NCCL version 2.27\n"
+            "ncclRemoteError: A call failed possibly due to a network error\nLast error:\n"
+            "socketProgress: Connection closed by remote peer node7<41234>",
+            True,
+        ),
         ("shapes (3, 4) and (4, 3) do not fit", False),
     ],
 )

@@ -164,3 +164,24 @@ def test_a_recipe_is_refused_where_none_is_read(davis: Path, results: Path) -> N
 
     assert result.exit_code == 2
     assert "leave them out for benchmarks davis-score" in result.stderr
+
+
+def test_frame_map_is_printed_with_the_actions_and_remarks(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("A,0902,0,0,1,1,12,0\nA,0903,0,0,1,1,4,0\n")
+    (tmp_path / "found.csv").write_text("A,902,0,0,1,1,12,0.9\nB,902,0,0,1,1,12,0.8\n")
+    names = ["--detections", "found.csv", "--truth", "truth.csv"]
+    words = [word if word.startswith("--") else str(tmp_path / word) for word in names]
+
+    result = CliRunner().invoke(cli, ["benchmarks", "ava-score", *words, "--at-most", "50"])
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "1 of 2 detections are in movies that the truth does not have; each counts as a mistake.",
+        "",
+        "   mAP  Actions  Frames  Boxes  Detections",
+        "0.5000        2       2      2           2",
+        "",
+        "Action         AP",
+        "action 4   0.0000",
+        "action 12  1.0000",
+    ]

@@ -158,7 +158,7 @@ def test_an_unknown_benchmark_is_found_with_all_else_that_is_wrong(
 
     first, second, third = str(caught.value).split("; evaluate.")
     assert first.startswith(
-        "evaluate.cells.0.benchmark: there is no benchmark 'kn', only davis, knn, linear"
+        "evaluate.cells.0.benchmark: there is no benchmark 'kn', only counting, davis"
     )
     assert second.startswith("cells.1.view: uvos reads a feature of each token")
     assert third.startswith("cells.2.view.num_frames: clips of 32 frames are not for this model")

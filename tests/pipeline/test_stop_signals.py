@@ -48,6 +48,18 @@ def test_the_exit_of_a_library_that_took_the_signal_is_an_interruption_too() -> 
         raise SystemExit(1)
 
 
+def test_a_signal_is_named_even_if_a_library_makes_an_interrupt_of_its_own_of_it() -> None:
+    @interruptible()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        work()
+
+
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
 

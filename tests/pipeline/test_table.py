@@ -10,7 +10,7 @@ def score(name: str, value: float) -> Score:
 
 
 def done(label: str, *scores: Score, dataset: str = "demo", reason: str = "") -> TableCell:
-    return TableCell(label, dataset, "done", scores, seeds=1, reason=reason)
+    return TableCell(label, dataset, "done", scores, (scores,), reason=reason)
 
 
 def test_columns_are_aligned_and_carry_half_the_interval() -> None:

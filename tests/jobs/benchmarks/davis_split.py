@@ -18,6 +18,8 @@ from sigma_pipeline.data_prep.samples import prepare
 from sigma_pipeline.data_prep.shards import write_shard
 from sigma_pipeline.infra.storage import open_storage
 from sigma_pipeline.jobs.benchmarks.benchmark import Subject
+from sigma_pipeline.jobs.benchmarks.gang import OwnProcess
+from sigma_pipeline.jobs.encoders import EncoderSource
 from sigma_pipeline.model.config import ModelConfig
 from sigma_pipeline.model.encoder import Encoder
 from sigma_pipeline.model.sigma import build_sigma
@@ -75,6 +77,10 @@ def subject_of(davis: Path, names: list[str], folder: Path, **changes: Any) -> S
         train=None,
         test=Index(ref, (), "0", rows),
         scratch_dir=folder / "scratch",
+        work_dir=folder / "work",
+        source=EncoderSource("step-00000000", 0, "none", "0", {}),
+        gang=OwnProcess(),
+        training_name="tiny",
         **settings | changes,
     )
 

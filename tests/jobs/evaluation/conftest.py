@@ -148,6 +148,7 @@ def make_request(storage: Storage, tmp_path: Path) -> MakeRequest:
             run_name=RUN,
             root_uri=storage.root_uri,
             scratch_dir=str(tmp_path / "scratch"),
+            work_dir=str(tmp_path / "work"),
             seed=0,
             evaluate=EvaluateConfig(
                 cells=tuple(CellConfig.model_validate({"dataset": "squares"} | c) for c in cells),

@@ -39,7 +39,7 @@ def test_what_learns_lacks_a_training_split_where_the_scored_one_is_alone(
 ) -> None:
     listed = by_name(storage, {"val": VAL, **train})
 
-    reason = "dataset 'squares' lacks a labelled training split beside 'val'"
+    reason = "dataset 'squares' lacks a split to learn this from beside 'val'"
     lacking = SplitState("squares", "val", "lacking", reason)
     assert [listed[name].splits[0] for name in ("knn", "linear", "linear_augmented")] == [
         lacking
@@ -55,3 +55,32 @@ def test_a_split_without_labels_lacks_them(storage: Storage) -> None:
 
     assert listed["knn"].splits[0].reason.endswith("has no class labels")
     assert listed["uvos"].splits[0].state == "ready"
+
+
+def test_counting_takes_splits_whose_annotations_bound_cycles(storage: Storage) -> None:
+    rows = [replace(row, annotation=None) for row in Index.load(storage, VAL).rows]
+    rows[3] = replace(rows[3], annotation='{"boundaries": [0, 3, 7]}')
+    storage.write(VAL.index_key, encode_rows(rows))
+
+    listed = by_name(storage, {"train": TRAIN, "val": VAL})["counting"]
+
+    assert listed.needs == ("training split", "cycle boundaries", "encoder")
+    assert [each.reason for each in listed.splits] == [
+        "split 'train' of dataset 'squares' has no annotation with boundaries of cycles",
+        "dataset 'squares' lacks a split to learn this from beside 'val'",
+    ]
+
+
+def test_detection_takes_splits_whose_annotations_have_boxes(storage: Storage) -> None:
+    annotations = {TRAIN: "[[0, 0, 1, 1, 12, 0]]", VAL: "[]"}
+    for ref, boxes in annotations.items():
+        text = f'{{"boxes": {{"902": {boxes}}}}}'
+        rows = [replace(row, annotation=text) for row in Index.load(storage, ref).rows]
+        storage.write(ref.index_key, encode_rows(rows))
+
+    listed = by_name(storage, {"train": TRAIN, "val": VAL})["detection"]
+
+    assert listed.needs == ("training split", "boxes of persons", "encoder")
+    assert listed.splits[1].reason == (
+        "split 'val' of dataset 'squares' has no annotation with boxes of persons by second"
+    )

@@ -37,6 +37,11 @@ def trial(label: str, **changes: Any) -> TrialProgress:
             EvaluateLaunchConfig(cpus=2, gpus=1),
             "0 min 40 s",  # the GPU holds two at a time
         ),
+        (
+            [trial("finetune", missing=3, cell_s=10, limits=TaskLimits(gpus=1, processes=4))],
+            EvaluateLaunchConfig(cpus=8, gpus=8),
+            "0 min 15 s",
+        ),
         ([trial("knn", done=5, cell_s=10)], TWO_CPUS, None),
     ],
 )

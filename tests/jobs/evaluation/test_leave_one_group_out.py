@@ -162,3 +162,14 @@ def test_a_supervised_reference_never_learns_the_labels_of_a_group_that_is_left_
     )
     assert plan_grid(grouped, make_request(*cells, supervised={"dataset": "squares"}))
     assert plan_grid(grouped, make_request(cells[0], supervised=reference))
+
+
+def test_a_cell_tested_on_what_it_learned_from_says_so(
+    grouped: Storage, make_request: MakeRequest
+) -> None:
+    same = {"benchmark": "knn", "train_split": "val"}
+
+    trials = plan_grid(grouped, make_request(same, left_out("knn"), {"benchmark": "linear"})).trials
+
+    told = [any("its score says nothing of others" in note for note in one.notes) for one in trials]
+    assert told == [True, False, False]

@@ -49,7 +49,7 @@ def score(storage: Storage, make_request: MakeRequest, add_commit: AddCommit) ->
 def test_the_features_example_is_a_benchmark_once_its_file_is_there(
     storage: Storage, add_benchmark: AddBenchmark, score: Score
 ) -> None:
-    with pytest.raises(ConfigError, match=r"no benchmark 'nearest_mean', only davis, knn, linear"):
+    with pytest.raises(ConfigError, match=r"no benchmark 'nearest_mean', only counting, davis, "):
         build_benchmark("nearest_mean", {})
     add_benchmark("nearest_mean", EXAMPLES[0])
 
