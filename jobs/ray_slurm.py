@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _JOIN_TIMEOUT_S = 300.0
 """For all nodes to join: some import Ray from a network file system while it is slow."""
 _POLL_INTERVAL_S = 0.5
+_ASK_INTERVAL_S = 60.0
 _PAUSE_S = 10.0
 """Before a node that fell out of the cluster joins it again."""
 _END_TIMEOUT_S = 10.0
@@ -195,9 +196,13 @@ def _serve(
         stdout=subprocess.DEVNULL,
         preexec_fn=_end_with_parent,
     )
+    asked_at_s, has_head = time.monotonic(), True
     try:
-        while process.poll() is None and allocation.meeting() == meeting:
+        while has_head and process.poll() is None and allocation.meeting() == meeting:
             time.sleep(_POLL_INTERVAL_S)
+            # Ray may take minutes to find out that a machine is gone that said nothing.
+            if time.monotonic() - asked_at_s > _ASK_INTERVAL_S:
+                asked_at_s, has_head = time.monotonic(), not allocation.has_lost_head()
     finally:
         process.terminate()
         folder.empty()  # at once: SLURM may not leave the seconds that Ray takes to end

@@ -175,7 +175,8 @@ def test_evaluations_on_the_same_nodes_leave_each_other_alone(
     recipe = yaml.safe_load(cancelled.recipe.read_text())
     other = Trial(f"{cancelled.run_name}-other", shared.store, cluster, cancelled.nodes, recipe)
     second = submit(other, shared)
-    wait_until(lambda: scores(cancelled) and scores(other))
+    # As soon as Ray is there for both, on both nodes: the first would soon be done.
+    wait_until(lambda: scores(cancelled) and len(list(temporary.iterdir())) == 4)
 
     cluster.ask("scancel", first)
 

@@ -25,7 +25,7 @@ def test_training_longer_than_its_time_limit_goes_on_by_itself(
     trial.wait_for_end()
 
     ends = list(trial.records("train/ends").values())
-    assert len(ends) > 2, "its time limit was not short enough to show anything"
+    assert len(ends) > 1, "its time limit was not short enough to show anything"
     require_seamless(trial, attempts=len(ends))
     reasons = {reason for end in ends[:-1] for reason in end["reason"].split("; ")}
     # SLURM looks at limits every half minute, so its own word for it may come first.

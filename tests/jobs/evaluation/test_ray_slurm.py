@@ -159,3 +159,19 @@ def test_a_job_whose_first_node_is_gone_is_queued_again(
     place.meet("", "")
     thread.join(30)
     assert requeued[0] == "7"
+
+
+def test_that_the_first_node_is_gone_is_seen_though_ray_notices_nothing(
+    place: Allocation, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_slurm, "_ASK_INTERVAL_S", 0.05)
+    place.meet("10.0.0.1:6001", "secret")
+
+    thread = lending(place)
+
+    deadline_s = time.monotonic() + 30
+    while not requeued:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    place.meet("", "")
+    thread.join(30)
