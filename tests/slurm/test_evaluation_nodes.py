@@ -83,10 +83,10 @@ def temporary() -> Iterator[Path]:
 def evaluating(make_trial: MakeTrial, shared: Shared, temporary: Path) -> Evaluating:
     """Submits the evaluation of a run that is trained; returns it with the number of its job."""
 
-    def evaluate(*more_cells: Mapping[str, Any]) -> tuple[Trial, str]:
+    def evaluate(*more_cells: Mapping[str, Any], **launch: Any) -> tuple[Trial, str]:
         changes = {
             "evaluate": {"cells": [*EVALUATED["evaluate"]["cells"], *more_cells]},
-            "launch": {"setup": [f"export TMPDIR={temporary}"]},
+            "launch": {"setup": [f"export TMPDIR={temporary}"], **launch},
         }
         trial = make_trial(merged(EVALUATED, changes))
         return trial, submit(trial, shared)
@@ -171,11 +171,13 @@ def test_evaluations_on_the_same_nodes_leave_each_other_alone(
     temporary: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cancelled, first = evaluating()
+    cancelled, first = evaluating(sbatch={"hold": True})
     recipe = yaml.safe_load(cancelled.recipe.read_text())
     other = Trial(f"{cancelled.run_name}-other", shared.store, cluster, cancelled.nodes, recipe)
     second = submit(other, shared)
-    # As soon as Ray is there for both, on both nodes: the first would soon be done.
+    cluster.ask("scontrol", "release", first)
+    cluster.ask("scontrol", "release", second)
+    # As soon as Ray is there for both, on both nodes: they would soon be done.
     wait_until(lambda: scores(cancelled) and len(list(temporary.iterdir())) == 4)
 
     cluster.ask("scancel", first)
