@@ -19,9 +19,10 @@ import os
 import shutil
 import tempfile
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from sigma_pipeline.data_prep.config import RenderedConfig
 from sigma_pipeline.data_prep.demo_motions import MOTIONS, REPEATED_MOTIONS, Motion
 from sigma_pipeline.data_prep.demo_scene import Clip, render_clip
 from sigma_pipeline.data_prep.encode import write_video
+from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.identity import fingerprint
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ GOP_FRAMES = 12
 SPLITS = ("train", "val")
 """Their places are part of each clip's key: append only."""
 _CLIPS_PER_TASK = 16
+_POOLS = 3
+"""A pool of processes ends with the first of them that is killed or crashes."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ def render(config: RenderedConfig, folder: Path, workers: int | None = None) -> 
         config: how many clips, how long, how large.
         folder: where the set appears, on a disk of this machine; see `demo_folder`.
         workers: processes; as many as the machine has cores when absent.
+
+    Raises:
+        StageError: a process was killed or crashed, and so did one of each pool that followed.
     """
     if folder.is_dir():
         return
@@ -116,13 +123,44 @@ def _plan(config: RenderedConfig, folder: Path) -> list[_Place]:
 def _render_all(places: list[_Place], workers: int) -> None:
     """Spawned workers: forking is unsafe where the caller already runs threads."""
     if workers == 1:
-        for place in places:
-            _write_clip(place)
+        _write_clips(places)
         return
+    starts = range(0, len(places), _CLIPS_PER_TASK)
+    to_do = [places[start : start + _CLIPS_PER_TASK] for start in starts]
+    for _ in range(_POOLS):
+        to_do = _render_in_pool(to_do, workers)
+        if not to_do:
+            return
+    raise StageError(
+        f"In {_POOLS} attempts with {workers} processes at a time, one of them was killed or "
+        "crashed while it rendered demo clips; free memory here, then run the same command again"
+    )
+
+
+def _render_in_pool(to_do: list[list[_Place]], workers: int) -> list[list[_Place]]:
+    """Renders what it can.
+
+    Returns:
+        What is still to do, because a worker was killed or crashed.
+    """
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        for _ in pool.map(_write_clip, places, chunksize=_CLIPS_PER_TASK):
-            pass
+        tasks = [(pool.submit(_write_clips, places), places) for places in to_do]
+        processes = active_children()
+        failed = [places for task, places in tasks if _has_lost_its_process(task)]
+    if failed:
+        codes = ", ".join(str(process.exitcode) for process in processes)
+        log.warning("A process that renders demo clips ended early (exit statuses %s)", codes)
+    return failed
+
+
+def _has_lost_its_process(task: Future[None]) -> bool:
+    """Waits for ``task``; raises what it raised itself."""
+    try:
+        task.result()
+    except BrokenProcessPool:
+        return True
+    return False
 
 
 def _end_with_parent() -> None:
@@ -135,6 +173,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _write_clips(places: list[_Place]) -> None:
+    for place in places:
+        _write_clip(place)
 
 
 def _write_clip(place: _Place) -> None:
@@ -162,7 +205,7 @@ def _facts(motion: Motion, clip: Clip) -> dict[str, Any]:
 
 
 def _write_masks(folder: Path, clip: Clip) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # a killed worker may have begun it
     palette = _palette(clip.num_objects)
     for number, mask in enumerate(clip.masks):
         image = Image.fromarray(mask, mode="P")

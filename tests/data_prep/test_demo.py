@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from sigma_pipeline.data_prep import demo
 from sigma_pipeline.data_prep.config import RenderedConfig
 from sigma_pipeline.data_prep.demo import demo_folder, render
 from sigma_pipeline.data_prep.demo_motions import MOTIONS
+from sigma_pipeline.infra.errors import StageError
 
 SMALL = RenderedConfig(train_clips=12, val_clips=11, frames=4, size_px=16)
 
@@ -136,6 +138,44 @@ def test_any_number_of_workers_renders_the_same_bytes(rendered: Path, tmp_path: 
     render(SMALL, tmp_path / "set", workers=2)
 
     assert contents(tmp_path / "set") == contents(rendered)
+
+
+def render_and_kill(config: RenderedConfig, folder: Path) -> None:
+    """Kills a worker with its first clips done, then leaves the others alone."""
+    before = set(active_children())
+    with ThreadPoolExecutor(1) as thread:
+        rendering = thread.submit(render, config, folder, 2)
+        while not list(folder.parent.glob(f".{folder.name}-*/train/*/*.mp4")):
+            time.sleep(0.01)
+        worker = next(iter(set(active_children()) - before))
+        worker.kill()
+        rendering.result()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_clip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = RenderedConfig(train_clips=80, val_clips=40, frames=8)
+    render(config, tmp_path / "undisturbed", workers=1)
+
+    render_and_kill(config, tmp_path / "set")
+
+    assert "ended early (exit statuses " in caplog.text
+    assert "-9" in caplog.text
+    assert contents(tmp_path / "set") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_each_time_are_an_error_that_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_POOLS", 1)
+
+    with pytest.raises(StageError, match="In 1 attempts with 2 processes"):
+        render_and_kill(RenderedConfig(train_clips=80, val_clips=40), tmp_path / "set")
+
+    assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
 
 
 @pytest.mark.slow
