@@ -18,11 +18,10 @@ from sigma_pipeline.jobs.benchmarks.counting import RepetitionCounting
 from sigma_pipeline.jobs.benchmarks.cycle_videos import MarkedVideos
 from sigma_pipeline.jobs.benchmarks.figures import Counts, SelfSimilarity
 from sigma_pipeline.jobs.benchmarks.fine_tuning import training_config
-from sigma_pipeline.jobs.benchmarks.gang import OwnProcess
 from sigma_pipeline.jobs.cells import CellRecord
 from sigma_pipeline.jobs.commits import Commit, committed_steps
 from sigma_pipeline.jobs.decoded import ClipShape
-from sigma_pipeline.jobs.encoders import committed_encoder, load_encoder
+from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.figures import draw_figures
 from sigma_pipeline.jobs.grid import plan_grid
@@ -31,6 +30,7 @@ from sigma_pipeline.jobs.scoring import run_cell
 from sigma_pipeline.model.config import ModelConfig
 from tests.jobs.evaluation.conftest import MODEL, RUN
 from tests.jobs.evaluation.shard_here import shard_here
+from tests.jobs.evaluation.subjects import trained_subject
 from tests.jobs.process_gang import ProcessGang
 from tests.jobs.train_runs import at_step
 
@@ -104,22 +104,9 @@ def make_subject(
     source = committed_encoder(add_commit(0, model=SMALL))
 
     def make(**changes: Any) -> Subject:
-        subject = Subject(
-            encoder=load_encoder(storage, source),
-            storage=storage,
-            train=Index.load(storage, refs["cycles", "train"]),
-            test=Index.load(storage, refs["cycles", "val"]),
-            view=ViewConfig(),
-            pooling=None,
-            precision="fp32",
-            batch_clips=64,
-            scratch_dir=tmp_path / "scratch",
-            work_dir=tmp_path / "work",
-            source=source,
-            gang=OwnProcess(),
-            training_name=NAME,
-        )
-        return replace(subject, **changes)
+        splits = refs["cycles", "train"], refs["cycles", "val"]
+        fields = {"view": ViewConfig(), "training_name": NAME} | changes
+        return trained_subject(storage, source, splits, tmp_path, **fields)
 
     return make
 

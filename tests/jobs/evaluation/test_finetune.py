@@ -29,7 +29,7 @@ from sigma_pipeline.jobs.commits import (
     committed_steps,
     newest_commit,
 )
-from sigma_pipeline.jobs.encoders import committed_encoder, load_encoder
+from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.jobs.evaluate_request import EvaluateRequest
 from sigma_pipeline.jobs.fine_tuned_export import FILE, export_fine_tuned, find_fine_tuned
 from sigma_pipeline.jobs.grid import plan_grid
@@ -37,6 +37,7 @@ from sigma_pipeline.jobs.optimizer import learning_rate
 from sigma_pipeline.jobs.scoring import run_cell
 from sigma_pipeline.model.checkpoint_files import read_checkpoint
 from tests.jobs.evaluation.in_turn import InTurn
+from tests.jobs.evaluation.subjects import trained_subject
 from tests.jobs.train_runs import at_step
 
 pytestmark = [
@@ -65,22 +66,9 @@ def make_subject(
     source = committed_encoder(add_commit(0))
 
     def make(**changes: Any) -> Subject:
-        subject = Subject(
-            encoder=load_encoder(storage, source),
-            storage=storage,
-            train=Index.load(storage, DatasetRef("squares", "train", "v1")),
-            test=Index.load(storage, DatasetRef("squares", "val", "v1")),
-            view=VIEW,
-            pooling=None,
-            precision="fp32",
-            batch_clips=64,
-            scratch_dir=tmp_path / "scratch",
-            work_dir=tmp_path / "work",
-            source=source,
-            gang=OwnProcess(),
-            training_name=NAME,
-        )
-        return replace(subject, **changes)
+        splits = DatasetRef("squares", "train", "v1"), DatasetRef("squares", "val", "v1")
+        fields = {"view": VIEW, "training_name": NAME} | changes
+        return trained_subject(storage, source, splits, tmp_path, **fields)
 
     return make
 

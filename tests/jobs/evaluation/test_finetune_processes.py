@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sigma_pipeline.data_prep.config import MultiViewConfig
-from sigma_pipeline.data_prep.index import Index
 from sigma_pipeline.infra.errors import StageError
 from sigma_pipeline.infra.journal import read_entries
 from sigma_pipeline.infra.storage import Storage
@@ -20,10 +19,11 @@ from sigma_pipeline.jobs.benchmarks.fine_tuning import fine_tune, training_confi
 from sigma_pipeline.jobs.benchmarks.finetune import FullFineTuning
 from sigma_pipeline.jobs.benchmarks.gang import OwnProcess
 from sigma_pipeline.jobs.commits import Commit, newest_step
-from sigma_pipeline.jobs.encoders import committed_encoder, load_encoder
+from sigma_pipeline.jobs.encoders import committed_encoder
 from sigma_pipeline.model.config import ModelConfig
 from tests.jobs.evaluation.conftest import MODEL
 from tests.jobs.evaluation.shard_here import shard_here
+from tests.jobs.evaluation.subjects import trained_subject
 from tests.jobs.process_gang import ProcessGang
 
 pytestmark = [
@@ -54,21 +54,15 @@ def make_subject(
     """Actions of the Weizmann set, half of each class to learn from, and an untrained encoder."""
     source = committed_encoder(add_commit(0, model=ONE_TUBELET))
     folder, shares = str(real_videos / "actions" / "weizmann64"), {"train": 0.5, "val": 0.5}
-    splits = shard_here(storage, "weizmann64", tmp_path, source=folder, splits=shares)
+    refs = shard_here(storage, "weizmann64", tmp_path, source=folder, splits=shares)
 
     def make(name: str, ranks: int) -> Subject:
-        return Subject(
-            encoder=load_encoder(storage, source),
-            storage=storage,
-            train=Index.load(storage, splits["weizmann64", "train"]),
-            test=Index.load(storage, splits["weizmann64", "val"]),
+        return trained_subject(
+            storage,
+            source,
+            (refs["weizmann64", "train"], refs["weizmann64", "val"]),
+            tmp_path,
             view=MultiViewConfig(frame_stride=3, crop="resize", segments=2),
-            pooling=None,
-            precision="fp32",
-            batch_clips=64,
-            scratch_dir=tmp_path / "scratch",
-            work_dir=tmp_path / "work",
-            source=source,
             gang=OwnProcess() if ranks == 1 else ProcessGang(ranks, tmp_path / "gangs" / name),
             training_name=name,
         )
